@@ -183,7 +183,7 @@ func usual(ctx context.Context, q upstream.Question) (*dns.Msg, error) {
 	return records(answer)(ctx, q)
 }
 
-// query makes a packed query of a name, a type, and "+edns", "+do", "+ad", "+cd", "+sde", "-rd".
+// query makes a query of a name, a type, and "+edns", "+do", "+ad", "+cd", "+sde", "+ede15", "-rd".
 func query(t testing.TB, name, typ string, options ...string) *dns.Msg {
 	t.Helper()
 	m := new(dns.Msg)
@@ -201,6 +201,9 @@ func query(t testing.TB, name, typ string, options ...string) *dns.Msg {
 		case "+sde":
 			m.SetEdns0(1232, false)
 			m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_LOCAL{Code: signal})
+		case "+ede15":
+			m.SetEdns0(1232, false)
+			m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_EDE{InfoCode: wire.EDEBlocked})
 		case "+ad":
 			m.AuthenticatedData = true
 		case "+cd":
@@ -311,6 +314,7 @@ func TestBlockedAnswer(t *testing.T) {
 		{"DNSKEY is not blocked", Page, query(t, "evil.example", "DNSKEY"), "NOERROR | evil.example. 300 IN DNSKEY 257 3 13 AAAA"},
 		{"no recursion desired", Page, query(t, "evil.example", "A", "-rd"), "NOERROR | evil.example. 30 IN A 192.0.2.66"},
 		{"structured", Page, query(t, "www.evil.example", "A", "+sde"), "NXDOMAIN | evil.example. SOA | opt | Blocked"},
+		{"structured, asked for by EDE", Page, query(t, "www.evil.example", "A", "+ede15"), "NXDOMAIN | evil.example. SOA | opt | Blocked"},
 		{"structured, exact", Page, query(t, "exact.example", "A", "+sde"), "NOERROR | exact.example. SOA | opt | Blocked"},
 		{"structured, holds an allow", Page, query(t, "held.example", "A", "+sde"), "NOERROR | held.example. SOA | opt | Blocked"},
 		{"allowed below a block", Page, query(t, "www.ok.held.example", "A"), "NOERROR | www.ok.held.example. 300 IN A 192.0.2.1"},

@@ -170,8 +170,9 @@ func TestSameAnswerOverEveryTransport(t *testing.T) {
 	t.Parallel()
 	edns := map[string]func(*dns.OPT){
 		"no EDNS": nil, "EDNS": func(*dns.OPT) {}, "DO": func(o *dns.OPT) { o.SetDo() },
-		"structured errors": func(o *dns.OPT) { o.Option = append(o.Option, &dns.EDNS0_LOCAL{Code: 65001}) },
-		"padding":           func(o *dns.OPT) { o.Option = append(o.Option, &dns.EDNS0_PADDING{Padding: make([]byte, 10)}) },
+		"structured errors":        func(o *dns.OPT) { o.Option = append(o.Option, &dns.EDNS0_LOCAL{Code: 65001}) },
+		"structured errors by EDE": func(o *dns.OPT) { o.Option = append(o.Option, &dns.EDNS0_EDE{}) },
+		"padding":                  func(o *dns.OPT) { o.Option = append(o.Option, &dns.EDNS0_PADDING{Padding: make([]byte, 10)}) },
 	}
 	for _, style := range []string{"page", "nxdomain", "nodata", "refused", "null"} {
 		t.Run(style, func(t *testing.T) {

@@ -65,7 +65,7 @@ type Blocking struct {
 	Organisation     string        `env:"ORGANISATION" envDefault:"Rempart" doc:"Name of the organisation that runs this filter, shown on the page and in structured errors."`
 	Contact          string        `env:"CONTACT" doc:"URI (mailto:, tel: or https:) where people report a wrong block, shown on the page and in structured errors."`
 	Reason           Reason        `env:"REASON" envDefault:"category" doc:"Content of the extended error of a blocked answer: \"category\", or \"lists\" for the category, the lists that contain the name, and the dates."`
-	StructuredOption uint16        `env:"STRUCTURED_OPTION" envDefault:"65001" doc:"Code of the empty EDNS option by which a client asks for structured errors; draft-ietf-dnsop-structured-dns-error has no assigned code yet. 0 turns structured errors off."`
+	StructuredOption uint16        `env:"STRUCTURED_OPTION" envDefault:"65001" doc:"Code of the empty EDNS option by which a client asks for structured errors; draft-ietf-dnsop-structured-dns-error has no assigned code yet. An empty extended error with the code 0 or 15 in the query asks for them too. 0 turns structured errors off."`
 }
 
 // Process are the settings of the process itself.

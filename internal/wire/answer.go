@@ -14,6 +14,7 @@ type EDE struct {
 
 // Info codes of RFC 8914 section 4 that Rempart uses.
 const (
+	EDEOther         uint16 = 0
 	EDEStale         uint16 = 3
 	EDEForged        uint16 = 4
 	EDEBlocked       uint16 = 15 // Mark 0; 16 Censored follows

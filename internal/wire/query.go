@@ -123,8 +123,8 @@ const (
 	CookieOnly              // no question, but a COOKIE option: the client asks for a server cookie (RFC 7873 section 5.4)
 )
 
-// Parse reads the facts of q.Packet into q. structured is the EDNS option code by which clients ask for structured DNS errors, 0 for none. It allocates
-// nothing. The complete decoder reads every message that Parse calls Common with equal facts. The shape is also stored in q.Shape.
+// Parse reads the facts of q.Packet into q. structured is the code of the empty EDNS option by which clients ask for structured DNS errors; an EDE option asks for
+// them too. If structured is 0, nothing does. Parse allocates nothing. The complete decoder reads every message that Parse calls Common with equal facts. The shape is also stored in q.Shape.
 func (q *Query) Parse(structured uint16) Shape {
 	q.Shape = q.parse(structured)
 	return q.Shape
@@ -257,12 +257,19 @@ func (q *Query) parseOptions(from, to int, structured uint16) bool {
 			q.Keepalive = true
 		case code == OptionPadding:
 			q.Padding = true
-		case code == structured && structured != 0 && len(value) == 0:
+		case code == structured && len(value) == 0 && structured != 0, code == OptionEDE && asksForStructured(value) && structured != 0:
 			q.Structured = true
 		}
 		from = to - len(rest)
 	}
 	return true
+}
+
+// asksForStructured reports whether the value of an EDE option in a query asks for structured errors: info code 0 (Chromium, AdGuard and
+// draft-ietf-dnsop-structured-dns-error-09) or 15, without EXTRA-TEXT. Any other value has no effect, because it may come from a forwarder that copies the error
+// of an answer into its next query: these errors have a text or another code.
+func asksForStructured(value []byte) bool {
+	return len(value) == 2 && value[0] == 0 && (value[1] == byte(EDEOther) || value[1] == byte(EDEBlocked))
 }
 
 // NextOption reads the EDNS option at the start of an OPT's data (RFC 6891 section 6.1.2): its code, its value and the rest. ok is false if there is no whole

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -105,6 +106,37 @@ func TestParseFields(t *testing.T) {
 	}
 }
 
+func TestOptionsThatAskForStructuredErrors(t *testing.T) {
+	ede := func(value ...byte) dns.EDNS0 { return &dns.EDNS0_LOCAL{Code: dns.EDNS0EDE, Data: value} }
+	for _, tt := range []struct {
+		name    string
+		options []dns.EDNS0
+		want    bool
+	}{
+		{"none", nil, false},
+		{"configured option", []dns.EDNS0{&dns.EDNS0_LOCAL{Code: signal}}, true},
+		{"configured option with a value", []dns.EDNS0{&dns.EDNS0_LOCAL{Code: signal, Data: []byte{0}}}, false},
+		{"EDE 0", []dns.EDNS0{ede(0, 0)}, true},
+		{"EDE 15", []dns.EDNS0{ede(0, 15)}, true},
+		{"EDE 15 after other options", []dns.EDNS0{&dns.EDNS0_PADDING{Padding: make([]byte, 3)}, ede(0, 4), ede(0, 15)}, true},
+		{"EDE 4, 16, 17, 256 and 271", []dns.EDNS0{ede(0, 4), ede(0, 16), ede(0, 17), ede(1, 0), ede(1, 15)}, false},
+		{"EDE 15 with text, as in an answer", []dns.EDNS0{ede(0, 15, '{', '}')}, false},
+		{"malformed EDE", []dns.EDNS0{ede(), ede(15)}, false},
+	} {
+		packet := packed(t, func(m *dns.Msg) { m.Extra = []dns.RR{opt(false, tt.options...)} })
+		q := Query{Packet: packet}
+		if shape := q.Parse(signal); shape != Common || q.Structured != tt.want {
+			t.Errorf("%s: shape %d, structured errors %v; want Common, %v", tt.name, shape, q.Structured, tt.want)
+		}
+		if q.Parse(0); q.Structured {
+			t.Errorf("%s: the client gets structured errors, which are turned off", tt.name)
+		}
+		if n := testing.AllocsPerRun(10, func() { q.Parse(signal) }); n != 0 {
+			t.Errorf("%s: %v allocations", tt.name, n)
+		}
+	}
+}
+
 func TestExtraTextIsDroppedWhenAnswerDoesNotFit(t *testing.T) {
 	long := strings.Repeat(strings.Repeat("a", 62)+".", 3) + "example."
 	q := Query{Packet: packed(t, func(m *dns.Msg) {
@@ -189,6 +221,7 @@ func seeds(f *testing.F) {
 	})
 	f.Add(packed(f, nil))
 	f.Add(packed(f, func(m *dns.Msg) { m.Extra = []dns.RR{opt(true, &dns.EDNS0_LOCAL{Code: signal})} }))
+	f.Add(packed(f, func(m *dns.Msg) { m.Extra = []dns.RR{opt(true, &dns.EDNS0_EDE{InfoCode: EDEBlocked})} }))
 	f.Add(packed(f, func(m *dns.Msg) { m.SetTsig("key.", dns.HmacSHA256, 300, 1) }))
 	f.Add(packed(f, func(m *dns.Msg) { m.Extra = []dns.RR{opt(true, cookie(24), cookie(9))} }))
 }
@@ -229,6 +262,7 @@ func sameFacts(t *testing.T, q *Query) {
 		name                 string
 		typ, class, id       uint16
 		rd, cd, ad, do, edns bool
+		structured           bool
 	}
 	name := make([]byte, 255)
 	n, err := dns.PackDomainName(m.Question[0].Name, name, 0, nil, false)
@@ -241,11 +275,24 @@ func sameFacts(t *testing.T, q *Query) {
 	want := facts{
 		string(name[:n]), m.Question[0].Qtype, m.Question[0].Qclass, m.Id, m.RecursionDesired, m.CheckingDisabled,
 		m.AuthenticatedData, m.IsEdns0() != nil && m.IsEdns0().Do(), m.IsEdns0() != nil,
+		hasStructured(m.IsEdns0()),
 	}
-	got := facts{string(q.Name()), q.Type, q.Class, ID(q.Packet), q.Has(FlagRD), q.Has(FlagCD), q.Has(FlagAD), q.DO, q.EDNS}
+	got := facts{string(q.Name()), q.Type, q.Class, ID(q.Packet), q.Has(FlagRD), q.Has(FlagCD), q.Has(FlagAD), q.DO, q.EDNS, q.Structured}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(facts{})); diff != "" {
 		t.Fatal(diff)
 	}
+}
+
+func hasStructured(o *dns.OPT) bool {
+	return o != nil && slices.ContainsFunc(o.Option, func(e dns.EDNS0) bool {
+		switch e := e.(type) {
+		case *dns.EDNS0_LOCAL:
+			return e.Code == signal && len(e.Data) == 0
+		case *dns.EDNS0_EDE:
+			return (e.InfoCode == EDEOther || e.InfoCode == EDEBlocked) && e.ExtraText == ""
+		}
+		return false
+	})
 }
 
 func answers(t *testing.T, q *Query) {
