@@ -1,10 +1,8 @@
 package resolver
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/netip"
-	"strings"
 	"time"
 
 	"rempart/blocklist"
@@ -19,7 +17,8 @@ type blockedAnswer struct {
 	option                uint16
 	sources               bool // reasons name the lists
 	contact, organisation string
-	texts                 []reasonTexts // by category
+	database              string                     // reasons name the decision in this filtering database; "" for none
+	texts                 [2][categories]reasonTexts // by category; the second row is for Censored
 }
 
 // categories is the length of tables by category; further categories share the last row.
@@ -30,7 +29,7 @@ func newBlockedAnswer(c Config) (blockedAnswer, error) {
 		c.BlockTTL = defaultBlockTTL
 	}
 	b := blockedAnswer{style: c.Style, ttl: uint32(c.BlockTTL / time.Second), option: c.StructuredOption,
-		sources: c.NameSources, contact: c.Contact, organisation: c.Organisation}
+		sources: c.NameSources, contact: c.Contact, organisation: c.Organisation, database: c.Database}
 	switch {
 	case c.Style > Null:
 		return b, fmt.Errorf("no such way to answer a block: %d", c.Style)
@@ -43,61 +42,26 @@ func newBlockedAnswer(c Config) (blockedAnswer, error) {
 	if c.Style == Null {
 		b.ipv4, b.ipv6 = netip.IPv4Unspecified(), netip.IPv6Unspecified()
 	}
-	for i := range categories {
-		category := blocklist.Category(i)
-		full, short, err := structured(category, c.Contact, c.Organisation, "")
-		if err != nil {
-			return b, err
+	for i, mark := range []blocklist.Mark{blocklist.Blocked, blocklist.Censored} {
+		for category := range b.texts[i] {
+			f := grounds{category: blocklist.Category(category), mark: mark}
+			full, short, err := b.structured(f)
+			if err != nil {
+				return b, err
+			}
+			b.texts[i][category] = reasonTexts{f.category.String(), full, short}
 		}
-		b.texts = append(b.texts, reasonTexts{category.String(), full, short})
 	}
 	return b, nil
 }
 
-// structuredError is the JSON object of draft-ietf-dnsop-structured-dns-error section 4.
-type structuredError struct {
-	Contact       []string `json:"c,omitempty"`
-	Justification string   `json:"j,omitempty"`
-	SubError      int      `json:"s,omitempty"`
-	Organisation  string   `json:"o,omitempty"`
-	Language      string   `json:"l,omitempty"`
-}
-
-// texts returns e with contact and organisation as JSON: with all fields, and without justification and organisation.
-func (e structuredError) texts(contact, organisation string) (full, short string, err error) {
-	if contact != "" {
-		e.Contact = []string{contact}
+// byCategory returns the texts that name the category of a verdict only.
+func (b *blockedAnswer) byCategory(v blocklist.Verdict) *reasonTexts {
+	row := 0
+	if v.Mark == blocklist.Censored {
+		row = 1
 	}
-	justification := e.Justification
-	e.Justification = ""
-	s, err := json.Marshal(e)
-	if err != nil {
-		return "", "", fmt.Errorf("writing a structured error: %w", err)
-	}
-	e.Justification, e.Organisation, e.Language = justification, organisation, "fr"
-	f, err := json.Marshal(e)
-	if err != nil {
-		return "", "", fmt.Errorf("writing a structured error: %w", err)
-	}
-	return string(f), string(s), nil
-}
-
-func structured(category blocklist.Category, contact, organisation, listed string) (full, short string, err error) {
-	justification := map[blocklist.Category]string{
-		blocklist.Malware:     "Ce nom diffuse des logiciels malveillants.",
-		blocklist.Phishing:    "Ce nom sert à l'hameçonnage.",
-		blocklist.Scam:        "Ce nom sert à des escroqueries.",
-		blocklist.Botnet:      "Ce nom sert à commander des machines piratées.",
-		blocklist.Stalkerware: "Ce nom sert à espionner des personnes.",
-	}[category]
-	if justification == "" {
-		justification = "Ce nom est signalé comme malveillant."
-	}
-	if listed != "" {
-		justification = strings.TrimSuffix(justification, ".") + listed + "."
-	}
-	e := structuredError{SubError: map[blocklist.Category]int{blocklist.Malware: 1, blocklist.Phishing: 2}[category], Justification: justification}
-	return e.texts(contact, organisation)
+	return &b.texts[row][min(int(v.Category), categories-1)]
 }
 
 // cause holds further facts about a block; nil: the question's own name is blocked, which is the usual case.

@@ -47,8 +47,8 @@ type targetReason struct {
 // reason returns the texts that name the entry which decided a verdict under view, on the question's own name or on a target.
 func (r *Resolver) reason(view *blocklist.View, v blocklist.Verdict, why *cause) *reasonTexts {
 	b := &r.blocked
-	category := &b.texts[min(int(v.Category), categories-1)]
-	if !b.sources {
+	category := b.byCategory(v)
+	if !b.sources && b.database == "" {
 		return category
 	}
 	entries := view.Entries()
@@ -120,8 +120,14 @@ func (t leadsTo) String() string {
 	return wire.Text(t.name)
 }
 
-// explain returns an entry in words: its category, the lists that contain it, since when, and its target, unless that is the question's own name.
+// explain returns an entry in words: its category, the lists that contain it, since when, and its target, unless that is the question's own name. Without
+// b.sources, the words are the category only, and the structured error also has the decision.
 func (b *blockedAnswer) explain(e blocklist.Entry, target leadsTo) (reasonTexts, error) {
+	g := grounds{category: e.Category, mark: e.Mark, decision: e.ID}
+	if !b.sources {
+		full, short, err := b.structured(g)
+		return reasonTexts{e.Category.String(), full, short}, err
+	}
 	listed, more := "", 0
 	for i, source := range e.Sources {
 		if i > 0 && len(listed)+len(source) > maxListed {
@@ -145,6 +151,7 @@ func (b *blockedAnswer) explain(e blocklist.Entry, target leadsTo) (reasonTexts,
 		since += "; it leads to " + target.String()
 		depuis += ", pour " + target.String()
 	}
-	full, short, err := structured(e.Category, b.contact, b.organisation, fmt.Sprintf(" (%s%s)", listed, depuis))
+	g.listed = fmt.Sprintf(" (%s%s)", listed, depuis)
+	full, short, err := b.structured(g)
 	return reasonTexts{plain: fmt.Sprintf("%s: %s%s", e.Category, listed, since), full: full, short: short}, err
 }

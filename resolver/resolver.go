@@ -75,8 +75,9 @@ type Config struct {
 	BlockTTL         time.Duration // of a blocked answer; default 30 s
 	StructuredOption uint16        // EDNS option code by which clients ask for structured errors; 0 for none
 	NameSources      bool          // name the lists that contain a blocked name, and since when, in extended errors
-	Contact          string        // URI in structured errors, for appeals
+	Contact          string        // URI for appeals: in structured errors if it is a telephone number or a mail address, in RESINFO if it is a web page
 	Organisation     string        // in structured errors
+	Database         string        // ID of the filtering database in which structured errors name the decision behind a block; "" for none
 }
 
 const (

@@ -3,7 +3,6 @@ package resolver
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"net/netip"
 	"strings"
 	"sync"
@@ -338,26 +337,8 @@ func TestBlockedAnswer(t *testing.T) {
 
 func TestReasonNamesTheLists(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.NameSources = true })
-	builder := blocklist.NewBuilder()
-	name, err := blocklist.AppendName(nil, "evil.example")
-	if err != nil {
-		t.Fatal(err)
-	}
 	day := time.Date(2026, 8, 1, 0, 0, 0, 0, time.UTC).Unix()
-	if err := builder.Add(blocklist.Listing{Name: name, Scope: blocklist.Subtree, Category: blocklist.Phishing, Since: day}); err != nil {
-		t.Fatal(err)
-	}
-	var buf bytes.Buffer
-	if err := blocklist.Compile(&buf, blocklist.Info{Version: 9}, builder.Input(blocklist.Source{Name: "CERT.PL"})); err != nil {
-		t.Fatal(err)
-	}
-	s, err := blocklist.Open(buf.Bytes())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := b.set.Replace(blocklist.NewView(s, nil)); err != nil {
-		t.Fatal(err)
-	}
+	replace(t, b, blocklist.Listing{Scope: blocklist.Subtree, Category: blocklist.Phishing, Since: day})
 	for _, flag := range []string{"+edns", "+sde"} {
 		batch := fastBatch(t, query(t, "www.evil.example", "A", flag))
 		b.w.Fast(batch)
@@ -370,54 +351,6 @@ func TestReasonNamesTheLists(t *testing.T) {
 		}
 		if n := testing.AllocsPerRun(10, func() { b.w.Fast(batch) }); n != 0 && !raceEnabled {
 			t.Errorf("%s: %v allocations", flag, n)
-		}
-	}
-}
-
-func TestStructuredErrorIsJSON(t *testing.T) {
-	b := newBench(t, nil, "evil.example")
-	a, _ := b.ask(query(t, "evil.example", "A", "+sde"))
-	ede := a.IsEdns0().Option[0].(*dns.EDNS0_EDE)
-	var got structuredError
-	if err := json.Unmarshal([]byte(ede.ExtraText), &got); err != nil {
-		t.Fatal(err)
-	}
-	if got.SubError != 2 || got.Contact[0] != "mailto:abuse@isp.example" || got.Organisation != "Example" || got.Justification == "" || got.Language != "fr" {
-		t.Errorf("structured error: %+v, want sub-error 2, contact, organisation, justification and language fr", got)
-	}
-	// If a long name leaves little room, all fields except the contact are left out first, then the whole text, but never the extended error.
-	for _, tt := range []struct {
-		label int
-		size  uint16
-		want  string
-	}{{40, 1232, "cjol"}, {40, 500, "c"}, {58, 500, ""}} {
-		b := newBench(t, func(c *Config) {
-			c.Contact, c.Organisation = "mailto:"+strings.Repeat("a", 140)+"@isp.example", strings.Repeat("o", 100)
-		}, "evil.example")
-		m := query(t, strings.Repeat(strings.Repeat("a", tt.label)+".", 4)+"evil.example", "A", "+sde")
-		m.IsEdns0().SetUDPSize(tt.size)
-		packed, err := m.Pack()
-		if err != nil {
-			t.Fatal(err)
-		}
-		batch := []wire.Query{{Packet: packed}}
-		b.w.Fast(batch)
-		a := new(dns.Msg)
-		if err := a.Unpack(batch[0].Out); err != nil {
-			t.Fatal(err)
-		}
-		if a.Truncated || len(a.IsEdns0().Option) != 1 || len(batch[0].Out) > max(int(tt.size), 512) {
-			t.Errorf("an answer of %d bytes for a client that accepts %d: %v", len(batch[0].Out), tt.size, a)
-			continue
-		}
-		text, got := a.IsEdns0().Option[0].(*dns.EDNS0_EDE).ExtraText, ""
-		for _, field := range []string{"c", "j", "o", "l"} {
-			if strings.Contains(text, `"`+field+`":`) {
-				got += field
-			}
-		}
-		if got != tt.want || text != "" && !json.Valid([]byte(text)) {
-			t.Errorf("labels of %d bytes, an answer of at most %d bytes: fields %q, want %q: %s", tt.label, tt.size, got, tt.want, text)
 		}
 	}
 }

@@ -208,6 +208,9 @@ func (c *Config) check(environ map[string]string) (errs []error) {
 	if len(c.Contact) > 200 || len(c.Organisation) > 100 {
 		bad("CONTACT", "at most 200 bytes, and at most 100 of "+Prefix+"ORGANISATION: both must fit a DNS answer")
 	}
+	if c.FilteringDatabase != "" && !label.MatchString(c.FilteringDatabase) {
+		bad("FILTERING_DATABASE", "at most 63 letters, digits, dots and hyphens, like lumen")
+	}
 	c.checkListeners(bad)
 	c.checkEncrypted(bad)
 	c.checkControl(bad)

@@ -54,6 +54,7 @@ func TestErrorNamesVariableValueAndValidValue(t *testing.T) {
 		{"CACHE_BYTES", "64X", "like 67108864, 64M, 64MiB or 64MB"},
 		{"STRUCTURED_OPTION", "70000", "65535"},
 		{"CONTACT", "me", "mailto:"},
+		{"FILTERING_DATABASE", "https://db.example/", "like lumen"},
 		{"POPULAR_BOUND", "0", "from 1 to"},
 		{"POPULAR_BOUND", "-5", "from 1 to"},
 		{"POPULAR_BOUND", "all", "10000"},
