@@ -92,26 +92,27 @@ func (r *Resolver) block(q *wire.Query, view *blocklist.View, v blocklist.Verdic
 	case wire.TypeAAAA:
 		addr = b.ipv6
 	}
-	reason := wire.EDE{Code: mark, Text: texts.plain}
+	// Firefox reads the last extended error only. If it is neither 4 nor 17, Firefox asks the system's resolver after an answer without an address
+	// (deploy/browsers.md).
+	reasons := []wire.EDE{{Code: mark, Text: texts.plain}, {Code: wire.EDEForged}}
+	if mark == wire.EDEFiltered && (b.style == Refused || b.style == NXDomain || b.style == NoData) {
+		reasons = reasons[:1]
+	}
 	switch {
 	case b.style == Refused:
-		q.Fail(wire.Refused, reason)
+		q.Fail(wire.Refused, reasons...)
 	case b.style == NXDomain || why != nil && why.canary:
 		rcode := b.deny(q, v)
-		q.Finish(rcode, reason)
+		q.Finish(rcode, reasons...)
 	case addr.IsValid() && b.style != NoData:
 		q.Begin(wire.Success)
 		q.AddAddress(b.ttl, addr)
-		q.Finish(wire.Success, wire.EDE{Code: wire.EDEForged}, reason)
+		q.Finish(wire.Success, reasons...)
 	default:
 		// Every other type has no data, so that no HTTPS record, mail exchanger or key bypasses the page.
 		q.Begin(wire.Success)
 		q.AddSOA(b.ttl, int(v.At))
-		if b.style == NoData {
-			q.Finish(wire.Success, reason)
-			return
-		}
-		q.Finish(wire.Success, wire.EDE{Code: wire.EDEForged}, reason)
+		q.Finish(wire.Success, reasons...)
 	}
 }
 

@@ -304,9 +304,9 @@ func TestBlockedAnswer(t *testing.T) {
 	}{
 		{"A", Page, query(t, "evil.example", "A"), "NOERROR | evil.example. 30 IN A 192.0.2.66"},
 		{"A below", Page, query(t, "WWW.evil.example", "A"), "NOERROR | WWW.evil.example. 30 IN A 192.0.2.66"},
-		{"AAAA with EDNS", Page, query(t, "evil.example", "AAAA", "+edns"), "NOERROR | evil.example. 30 IN AAAA 2001:db8::66 | opt | Forged Answer | Blocked"},
-		{"DO and CD change nothing", Page, query(t, "evil.example", "A", "+do", "+cd", "+ad"), "NOERROR | evil.example. 30 IN A 192.0.2.66 | opt | Forged Answer | Blocked"},
-		{"HTTPS", Page, query(t, "www.evil.example", "HTTPS", "+edns"), "NOERROR | evil.example. SOA | opt | Forged Answer | Blocked"},
+		{"AAAA with EDNS", Page, query(t, "evil.example", "AAAA", "+edns"), "NOERROR | evil.example. 30 IN AAAA 2001:db8::66 | opt | Blocked | Forged Answer"},
+		{"DO and CD change nothing", Page, query(t, "evil.example", "A", "+do", "+cd", "+ad"), "NOERROR | evil.example. 30 IN A 192.0.2.66 | opt | Blocked | Forged Answer"},
+		{"HTTPS", Page, query(t, "www.evil.example", "HTTPS", "+edns"), "NOERROR | evil.example. SOA | opt | Blocked | Forged Answer"},
 		{"MX", Page, query(t, "evil.example", "MX"), "NOERROR | evil.example. SOA"},
 		{"ANY", Page, query(t, "evil.example", "ANY"), "NOERROR | evil.example. SOA"},
 		{"DS is not blocked", Page, query(t, "evil.example", "DS"), "NOERROR | evil.example. 300 IN DS 1 13 2 00"},
@@ -317,11 +317,11 @@ func TestBlockedAnswer(t *testing.T) {
 		{"structured, exact", Page, query(t, "exact.example", "A", "+sde"), "NOERROR | exact.example. SOA | opt | Blocked"},
 		{"structured, holds an allow", Page, query(t, "held.example", "A", "+sde"), "NOERROR | held.example. SOA | opt | Blocked"},
 		{"allowed below a block", Page, query(t, "www.ok.held.example", "A"), "NOERROR | www.ok.held.example. 300 IN A 192.0.2.1"},
-		{"NXDOMAIN", NXDomain, query(t, "evil.example", "A", "+edns"), "NXDOMAIN | evil.example. SOA | opt | Blocked"},
-		{"NXDOMAIN, exact", NXDomain, query(t, "exact.example", "A", "+edns"), "NOERROR | exact.example. SOA | opt | Blocked"},
-		{"NODATA", NoData, query(t, "evil.example", "A", "+edns"), "NOERROR | evil.example. SOA | opt | Blocked"},
-		{"REFUSED", Refused, query(t, "evil.example", "A", "+edns"), "REFUSED | opt | Blocked"},
-		{"null A", Null, query(t, "evil.example", "A", "+edns"), "NOERROR | evil.example. 30 IN A 0.0.0.0 | opt | Forged Answer | Blocked"},
+		{"NXDOMAIN", NXDomain, query(t, "evil.example", "A", "+edns"), "NXDOMAIN | evil.example. SOA | opt | Blocked | Forged Answer"},
+		{"NXDOMAIN, exact", NXDomain, query(t, "exact.example", "A", "+edns"), "NOERROR | exact.example. SOA | opt | Blocked | Forged Answer"},
+		{"NODATA", NoData, query(t, "evil.example", "A", "+edns"), "NOERROR | evil.example. SOA | opt | Blocked | Forged Answer"},
+		{"REFUSED", Refused, query(t, "evil.example", "A", "+edns"), "REFUSED | opt | Blocked | Forged Answer"},
+		{"null A", Null, query(t, "evil.example", "A", "+edns"), "NOERROR | evil.example. 30 IN A 0.0.0.0 | opt | Blocked | Forged Answer"},
 		{"null AAAA", Null, query(t, "evil.example", "AAAA"), "NOERROR | evil.example. 30 IN AAAA ::"},
 	} {
 		b := newBench(t, func(c *Config) { c.Style = tt.style }, lines...)
@@ -331,6 +331,24 @@ func TestBlockedAnswer(t *testing.T) {
 		}
 		if a != nil && (a.Authoritative || a.AuthenticatedData || !a.RecursionAvailable || a.CheckingDisabled != tt.query.CheckingDisabled) {
 			t.Errorf("%s: flags of %v", tt.name, a.MsgHdr)
+		}
+	}
+}
+
+// TestLastExtendedErrorKeepsBlock checks that the last extended error of every blocked answer is one with which Firefox does not ask another resolver.
+func TestLastExtendedErrorKeepsBlock(t *testing.T) {
+	for style := Page; style <= Null; style++ {
+		for mark := blocklist.Blocked; mark <= blocklist.Filtered; mark++ {
+			b := newBench(t, func(c *Config) { c.Style, c.PageIPv6 = style, netip.Addr{} })
+			replace(t, b, blocklist.Listing{Scope: blocklist.Subtree, Mark: mark})
+			for _, typ := range []string{"A", "AAAA", "HTTPS"} {
+				a, _ := b.ask(query(t, "evil.example", typ, "+edns"))
+				options := a.IsEdns0().Option
+				first, last := options[0].(*dns.EDNS0_EDE).InfoCode, options[len(options)-1].(*dns.EDNS0_EDE).InfoCode
+				if first != wire.EDEBlocked+uint16(mark) || last != wire.EDEForged && last != wire.EDEFiltered {
+					t.Errorf("style %d, mark %d, %s: %s", style, mark, typ, brief(a))
+				}
+			}
 		}
 	}
 }

@@ -109,7 +109,7 @@ func TestStructuredErrorNamesDecision(t *testing.T) {
 				t.Errorf("%s, names of lists %v: code %d, %s%s", tt.name, lists, ede.InfoCode, ede.ExtraText, diff)
 			}
 			a, _ = b.ask(query(t, "www.evil.example", "A", "+edns"))
-			if text := a.IsEdns0().Option[1].(*dns.EDNS0_EDE).ExtraText; strings.Contains(text, "ORDER") || !lists && text != tt.category.String() {
+			if text := a.IsEdns0().Option[0].(*dns.EDNS0_EDE).ExtraText; strings.Contains(text, "ORDER") || !lists && text != tt.category.String() {
 				t.Errorf("%s, names of lists %v: EXTRA-TEXT %q", tt.name, lists, text)
 			}
 		}

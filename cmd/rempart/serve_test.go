@@ -46,11 +46,11 @@ func TestServe(t *testing.T) {
 			errs       []uint16
 		}{
 			{"good.example", origin, nil},
-			{"bad.example", page, []uint16{4, 15}},
+			{"bad.example", page, []uint16{15, 4}},
 			{"www.bad.example", origin, nil}, // a hosts file lists exact names
-			{"www.worse.example", page, []uint16{4, 15}},
-			{"phishing.test", page, []uint16{4, 15}},
-			{"www.malware.test", page, []uint16{4, 15}},
+			{"www.worse.example", page, []uint16{15, 4}},
+			{"phishing.test", page, []uint16{15, 4}},
+			{"www.malware.test", page, []uint16{15, 4}},
 			{"other.test", "NXDOMAIN", nil},
 			{"localhost", "127.0.0.1", nil},
 		} {
