@@ -126,15 +126,17 @@ func (s *streamServer) resolve(batch []wire.Query) bool {
 }
 
 // clientOf returns the client of a request and the address that it used: by the PROXY protocol, or by the last entry of Forwarded (RFC 7239) or X-Forwarded-For,
-// which the proxy added; earlier entries were written by the client. The client is not valid if the proxy names none.
+// which the proxy added; earlier entries were written by the client. The client is not valid if the proxy names none, or if the request has both fields.
 func (b *backend) clientOf(r *http.Request) (client, local netip.Addr) {
 	if c := r.Context().Value(backendKey{}).(*backendConn); c.header.client.IsValid() {
 		return c.header.client.Addr(), c.header.local.Addr()
 	}
-	if fields := r.Header.Values("Forwarded"); len(fields) > 0 {
-		return forwardedFor(fields[len(fields)-1]), netip.Addr{}
-	}
-	if fields := r.Header.Values("X-Forwarded-For"); len(fields) > 0 {
+	forwarded, fields := r.Header.Values("Forwarded"), r.Header.Values("X-Forwarded-For")
+	switch {
+	case len(forwarded) > 0 && len(fields) > 0: // the proxy wrote one of them, and the client the other
+	case len(forwarded) > 0:
+		return forwardedFor(forwarded[len(forwarded)-1]), netip.Addr{}
+	case len(fields) > 0:
 		last := fields[len(fields)-1]
 		return parseClient(last[strings.LastIndexByte(last, ',')+1:]), netip.Addr{}
 	}

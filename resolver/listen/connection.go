@@ -118,8 +118,8 @@ func (c *connection) fill(need func(in []byte) int) bool {
 				c.gather()
 				return true
 			}
-			if n > cap(c.ws.in) {
-				c.ws.in = append(make([]byte, 0, n), c.ws.in...)
+			if len(c.ws.in) == cap(c.ws.in) { // memory is taken for what has arrived, not for what is announced
+				c.ws.in = append(make([]byte, 0, min(n, 2*cap(c.ws.in))), c.ws.in...)
 			}
 		}
 		if c.more() != nil {
@@ -190,13 +190,9 @@ func (c *connection) used(n int) {
 
 // owe notes that n more bytes of answers wait to be written, or -n fewer. It returns false, and ends the connection, if clients leave too many unread and this one more than an answer.
 func (c *connection) owe(n int) bool {
-	own, all := c.untaken.Add(int64(n)), c.server.untaken.Add(int64(n))
-	if n < 0 || all <= c.server.limits.untaken || own <= wire.MaxMessage+frameHeader {
+	if c.server.owe(&c.untaken, n) {
 		return true
 	}
-	c.untaken.Add(int64(-n))
-	c.server.untaken.Add(int64(-n))
-	c.server.evicted.Add(1)
 	c.abort()
 	return false
 }

@@ -78,12 +78,18 @@ func (r *dohRequest) status() int {
 	case r.method == "GET":
 	case r.method != "POST":
 		return statusBadMethod
-	case r.contentType != dnsMessage:
+	case !isDNSMessage(r.contentType):
 		return statusMediaType
 	case r.length > wire.MaxMessage:
 		return statusTooLarge
 	}
 	return statusOK
+}
+
+// isDNSMessage reports whether a media type, possibly with parameters, is the one of DNS messages (RFC 9110 section 8.3.1).
+func isDNSMessage(contentType string) bool {
+	media, _, _ := strings.Cut(contentType, ";")
+	return strings.EqualFold(strings.TrimSpace(media), dnsMessage)
 }
 
 // appendQuery appends the query of a GET request to dst (RFC 8484 section 4.1). If there is none, the status is not statusOK.

@@ -34,6 +34,7 @@ type h2Conn struct {
 
 	// Guarded by connection.writing.
 	window  int64 // bytes that may be sent
+	given   int   // bytes that were sent and for which no WINDOW_UPDATE was received yet, at most maxGiven
 	initial int64 // the same at the start of a stream
 	streams map[uint32]*h2Stream
 }
@@ -70,6 +71,10 @@ func (s *streamServer) serveHTTPS(c *connection, protocol string) {
 		return
 	}
 	defer c.close()
+	c.allow(handshakeFor)
+	if c.more() != nil { // a response before the request would confuse clients
+		return
+	}
 	c.write([]byte("HTTP/1.1 505 HTTP Version Not Supported\r\nContent-Type: text/plain\r\nContent-Length: 34\r\nConnection: close\r\n\r\nUse HTTP/2 or HTTP/3 (RFC 8484).\r\n"))
 }
 
@@ -182,8 +187,7 @@ func (h *h2Conn) frame(f *h2Frame) []byte {
 	case frameData:
 		return h.data(f)
 	}
-	if h.control++; h.control > maxControl {
-		h.fail(h2EnhanceYourCalm)
+	if !(f.kind == frameWindow && h.paid()) && !h.count() {
 		return nil
 	}
 	switch f.kind {
@@ -211,9 +215,6 @@ func (h *h2Conn) headers(f *h2Frame) []byte {
 	switch {
 	case !ok, f.stream%2 == 0:
 		h.fail(h2ProtocolError)
-		return nil
-	case f.stream <= h.last && h.stream(f.stream) == nil:
-		h.fail(h2StreamClosed)
 		return nil
 	}
 	h.head = h2Head{stream: f.stream, end: f.flags&flagEndStream != 0}
@@ -266,12 +267,8 @@ func (h *h2Conn) endHeaders(block []byte) []byte {
 		h.fail(h2Compression)
 		return nil
 	}
-	if st := h.stream(head.stream); st != nil { // trailers
-		if st.done || !head.end {
-			h.fail(h2ProtocolError)
-			return nil
-		}
-		return h.complete(head.stream, st)
+	if head.stream <= h.last {
+		return h.trailers(&head)
 	}
 	h.last = head.stream
 	if head.isMalformed() {
@@ -281,9 +278,36 @@ func (h *h2Conn) endHeaders(block []byte) []byte {
 	return h.begin(&head)
 }
 
+// trailers ends a request. Those of a stream that is over, which the client may have sent before it knew, are ignored (RFC 9113 section 5.1).
+func (h *h2Conn) trailers(head *h2Head) []byte {
+	st := h.stream(head.stream)
+	switch {
+	case st == nil || st.done:
+		h.count()
+		return nil
+	case !head.end:
+		h.fail(h2ProtocolError)
+		return nil
+	}
+	return h.complete(head.stream, st)
+}
+
+// count counts a frame that belongs to no request. Too many of them end the connection.
+func (h *h2Conn) count() bool {
+	if h.control++; h.control > maxControl {
+		h.fail(h2EnhanceYourCalm)
+		return false
+	}
+	return true
+}
+
 // begin returns the query of a request without content, and prepares for the content of another one.
 func (h *h2Conn) begin(head *h2Head) []byte {
 	status := head.status()
+	if h.isFull() {
+		h.refuse(head.stream, h2RefusedStream)
+		return nil
+	}
 	if status == statusOK && head.end {
 		if head.method == "GET" {
 			return h.get(head)
@@ -291,17 +315,20 @@ func (h *h2Conn) begin(head *h2Head) []byte {
 		status = statusBadRequest
 	}
 	if status != statusOK {
-		h.explain(head.stream, status, !head.end)
+		h.explain(head.stream, head.method, status, !head.end)
 		return nil
 	}
 	h.writing.Lock()
 	defer h.writing.Unlock()
-	if len(h.streams) >= maxH2Streams {
-		h.sendLocked(appendNumbers(nil, frameReset, head.stream, h2RefusedStream))
-		return nil
-	}
 	h.streams[head.stream] = &h2Stream{}
 	return nil
+}
+
+// isFull reports whether the client has as many streams as it may have.
+func (h *h2Conn) isFull() bool {
+	h.writing.Lock()
+	defer h.writing.Unlock()
+	return len(h.streams) >= maxH2Streams
 }
 
 // get returns the query in a GET request.
@@ -309,7 +336,7 @@ func (h *h2Conn) get(head *h2Head) []byte {
 	at := len(h.ws.scratch)
 	var status int
 	if h.ws.scratch, status = head.appendQuery(h.ws.scratch); status != statusOK {
-		h.explain(head.stream, status, false)
+		h.explain(head.stream, head.method, status, false)
 		return nil
 	}
 	return h.ws.scratch[at:]
@@ -325,26 +352,21 @@ func (h *h2Conn) data(f *h2Frame) []byte {
 	h.returnWindow(len(f.payload))
 	end := f.flags&flagEndStream != 0
 	if len(content) == 0 && !end {
-		if h.control++; h.control > maxControl {
-			h.fail(h2EnhanceYourCalm)
+		if !h.count() {
 			return nil
 		}
 	}
 	st := h.stream(f.stream)
-	if st == nil { // it was refused or reset
-		return nil
-	}
-	if st.done {
-		h.fail(h2StreamClosed)
+	if st == nil || st.done { // it was answered, refused or reset
 		return nil
 	}
 	if len(st.body)+len(content) > wire.MaxMessage {
 		h.forget(f.stream)
-		h.explain(f.stream, statusTooLarge, !end)
+		h.explain(f.stream, "POST", statusTooLarge, !end)
 		return nil
 	}
 	if end && st.body == nil { // the usual case: the content lies in the input
-		h.forget(f.stream)
+		h.settle(f.stream, st)
 		return content
 	}
 	if h.bodies+len(content) > wire.MaxMessage { // of one large query, or of several small ones
@@ -362,11 +384,23 @@ func (h *h2Conn) data(f *h2Frame) []byte {
 
 // complete returns the query of a request whose content arrived.
 func (h *h2Conn) complete(id uint32, st *h2Stream) []byte {
-	h.forget(id)
-	if st.body == nil {
+	body := st.body
+	h.settle(id, st)
+	if body == nil {
 		return []byte{}
 	}
-	return st.body
+	return body
+}
+
+// settle ends the first half of a stream, whose request is complete. Only a stream whose window the client changed is kept until it is answered.
+func (h *h2Conn) settle(id uint32, st *h2Stream) {
+	h.writing.Lock()
+	defer h.writing.Unlock()
+	h.bodies -= len(st.body)
+	st.body, st.done = nil, true
+	if st.window == 0 {
+		delete(h.streams, id)
+	}
 }
 
 // returnWindow gives n bytes of the connection's window back to the client, many at a time. A stream needs no more than its first window: a query is not larger.
@@ -406,18 +440,36 @@ func (h *h2Conn) refuse(id uint32, code uint32) {
 }
 
 // explain answers a request that holds no query. more reports that content of the request follows, which is not wanted.
-func (h *h2Conn) explain(id uint32, status int, more bool) {
-	if h.control++; h.control > maxControl {
-		h.fail(h2EnhanceYourCalm)
+func (h *h2Conn) explain(id uint32, method string, status int, more bool) {
+	if !h.count() {
 		return
 	}
 	h.writing.Lock()
 	defer h.writing.Unlock()
-	out := h.appendContent(appendResponse(nil, id, status, "text/plain", len(explanationOfRequest), -1), id, nil, []byte(explanationOfRequest))
+	out := appendResponse(nil, id, status, "text/plain", len(explanationOfRequest), -1)
+	if method == "HEAD" { // RFC 9110 section 9.3.2: no content
+		out[4] |= flagEndStream
+	} else {
+		out = h.appendContent(out, id, nil, []byte(explanationOfRequest))
+	}
 	if more && h.streams[id] == nil {
 		out = appendNumbers(out, frameReset, id, h2NoError) // RFC 9113 section 8.1
 	}
 	h.sendOwed(out)
+}
+
+// windowStep is the number of sent bytes for which a client may return its window once without it being counted.
+const windowStep = 2048
+
+// paid reports whether the client received enough bytes for one more WINDOW_UPDATE.
+func (h *h2Conn) paid() bool {
+	h.writing.Lock()
+	defer h.writing.Unlock()
+	if h.given < windowStep {
+		return false
+	}
+	h.given -= windowStep
+	return true
 }
 
 // settings applies the client's settings and acknowledges them.
@@ -467,19 +519,25 @@ func (h *h2Conn) update(f *h2Frame) {
 	n := int64(binary.BigEndian.Uint32(f.payload) & h2MaxWindow)
 	h.writing.Lock()
 	defer h.writing.Unlock()
-	window := &h.window
-	if f.stream != 0 {
-		st := h.streams[f.stream]
-		if st == nil {
+	if f.stream == 0 {
+		if h.window += n; n == 0 || h.window > h2MaxWindow {
+			h.fail(h2FlowControl)
 			return
 		}
-		window = &st.window
+		h.resumeLocked()
+		return
 	}
-	if *window += n; n == 0 || *window > h2MaxWindow {
+	st := h.streams[f.stream]
+	if st == nil {
+		return
+	}
+	if st.window += n; n == 0 || h.initial+st.window > h2MaxWindow {
 		h.fail(h2FlowControl)
 		return
 	}
-	h.resumeLocked()
+	if len(st.rest) > 0 {
+		h.sendOwed(h.appendRest(nil, f.stream, st))
+	}
 }
 
 // reset ends a stream for the client, whose answer is not sent any more.

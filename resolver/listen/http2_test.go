@@ -296,7 +296,6 @@ func TestProtocolViolations(t *testing.T) {
 		want http2.ErrCode
 	}{
 		{"an even stream", func(c *h2Client) { c.get(2, DoHPath) }, http2.ErrCodeProtocol},
-		{"a stream that is over", func(c *h2Client) { c.get(5, DoHPath); c.get(3, DoHPath) }, http2.ErrCodeStreamClosed},
 		{"content on an idle stream", func(c *h2Client) { _ = c.WriteData(7, true, []byte("x")) }, http2.ErrCodeProtocol},
 		{"a frame within a header block", func(c *h2Client) {
 			_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x82}})
@@ -487,5 +486,78 @@ func TestStopOverHTTPS(t *testing.T) {
 	}
 	if got := strings.Join(seen, " "); got != "goaway answer" {
 		t.Errorf("received %q", got)
+	}
+}
+
+// TestHarmlessFrames checks frames that end no connection: a window that is changed before the request is complete, trailers and content of a stream that was answered
+// already, HEAD, and the windows that a client returns in small steps.
+func TestHarmlessFrames(t *testing.T) {
+	s, client := serveTLS(t, &fakeHandler{large: 30_000}, Config{}, nil)
+	c := dialH2(t, s, client, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	c.head(1, false)
+	_ = c.WriteWindowUpdate(1, 40_000)
+	_ = c.WriteData(1, true, query(t, 1, "a.example"))
+	if r := c.responses(t, 1)[1]; r == nil || len(r.content) < 30_000 {
+		t.Errorf("the answer does not use the window: %+v", r)
+	}
+	c.head(3, false)
+	_ = c.WriteWindowUpdate(3, 40_000)
+	_ = c.WriteData(3, true, query(t, 1, "slow.example"))
+	if r := c.responses(t, 1)[3]; r == nil || len(r.content) < 30_000 {
+		t.Errorf("the slow answer does not use the window: %+v", r)
+	}
+	_ = c.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: h2Window})
+	wrong := c.encode(":method", "POST", ":scheme", "https", ":path", "/wrong")
+	_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 5, BlockFragment: wrong, EndHeaders: true})
+	_ = c.WriteData(5, false, []byte("x"))
+	_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 5, BlockFragment: c.encode("a", "b"), EndHeaders: true, EndStream: true})
+	head := c.encode(":method", "HEAD", ":scheme", "https", ":path", DoHPath)
+	_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 7, BlockFragment: head, EndHeaders: true, EndStream: true})
+	_ = c.WriteWindowUpdate(0, 1<<20)
+	for i := range uint32(100) {
+		id := 9 + 2*i
+		c.post(id, query(t, 1, "a.example"))
+		for content := 0; content < 30_000; {
+			f, err := c.ReadFrame()
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch f := f.(type) {
+			case *http2.DataFrame:
+				if f.StreamID == 7 {
+					t.Error("the response to HEAD has content")
+				}
+				if f.StreamID == id {
+					content += len(f.Data())
+				}
+				for range len(f.Data()) / 3000 {
+					_ = c.WriteWindowUpdate(0, 3000)
+				}
+			case *http2.GoAwayFrame:
+				t.Fatalf("GOAWAY with %v after %d answers", f.ErrCode, i)
+			}
+		}
+	}
+	eventually(t, "nothing is held", func() bool { return s.streams.untaken.Load() == 0 })
+}
+
+// TestSlowRequestsAreBounded asks for more slow answers than a client may have streams, and takes none.
+func TestSlowRequestsAreBounded(t *testing.T) {
+	s, client := serveTLS(t, &fakeHandler{}, Config{}, nil)
+	c := dialH2(t, s, client, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	go func() {
+		for i := range uint32(1000) {
+			c.post(1+2*i, query(t, 1, "slow.example"))
+		}
+	}()
+	refused := 0
+	for refused < 1000-maxH2Streams-streamBatch {
+		f, err := c.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, is := f.(*http2.RSTStreamFrame); is && r.ErrCode == http2.ErrCodeRefusedStream {
+			refused++
+		}
 	}
 }

@@ -25,7 +25,9 @@ func (h *h2Conn) answer(batch []wire.Query) bool {
 // wait passes a query to the slow path. It returns false if there is no place.
 func (h *h2Conn) wait(id uint32, q *wire.Query) bool {
 	h.writing.Lock()
-	h.streams[id] = &h2Stream{done: true}
+	if h.streams[id] == nil {
+		h.streams[id] = &h2Stream{done: true}
+	}
 	h.writing.Unlock()
 	return h.handOver(q, func(answered *wire.Query) {
 		// A goroutine of its own: a client that reads no answers does not delay other clients on the slow path.
@@ -45,9 +47,10 @@ func (h *h2Conn) writeBatch(batch []wire.Query) bool {
 		q := &batch[i]
 		switch q.Outcome {
 		case wire.Dropped: // the content is no query
+			delete(h.streams, h.ids[i])
 			out = appendNumbers(out, frameReset, h.ids[i], h2ProtocolError)
 		case wire.Answered:
-			out = h.appendAnswer(out, h.ids[i], nil, q.Out)
+			out = h.appendAnswer(out, h.ids[i], h.streams[h.ids[i]], q.Out)
 			q.Out = small(q.Out, keptRoom)
 		}
 		if len(out) > pieceRoom {
@@ -70,8 +73,12 @@ func (h *h2Conn) sendOwed(data []byte) bool {
 		return false
 	}
 	defer h.owe(-len(data))
+	h.given = min(h.given+len(data), maxGiven)
 	return h.sendLocked(data)
 }
+
+// maxGiven bounds the WINDOW_UPDATEs that a client may save up.
+const maxGiven = 1 << 20
 
 // sendAnswer sends the answer to a query that left its batch, unless the client reset its stream.
 func (h *h2Conn) sendAnswer(id uint32, q *wire.Query) bool {
@@ -147,6 +154,9 @@ func (h *h2Conn) resume() {
 func (h *h2Conn) resumeLocked() {
 	var out []byte
 	for id, st := range h.streams {
+		if h.window <= 0 {
+			break
+		}
 		if len(st.rest) == 0 {
 			continue
 		}

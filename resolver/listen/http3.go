@@ -40,15 +40,15 @@ const (
 
 const (
 	protocolHTTP3   = "h3"
-	h3UniStreams    = 3        // of a client: control, encoder and decoder
-	maxCriticalData = 64 << 10 // on each of these streams, over the life of a connection
+	h3UniStreams    = 3       // of a client: control, encoder and decoder
+	maxCriticalData = 1 << 20 // on each of these streams, over the life of a connection
 )
 
 // h3 is the framing of DNS over HTTPS with HTTP/3. Each request is read to its end before it is looked at: it is a query, and small.
 type h3 struct{}
 
 func (h3) codes() quicCodes {
-	return quicCodes{done: h3NoError, internal: h3InternalError, violated: h3ExcessiveLoad, overload: h3ExcessiveLoad}
+	return quicCodes{done: h3NoError, internal: h3InternalError, violated: h3ExcessiveLoad, overload: h3ExcessiveLoad, message: h3Message}
 }
 
 // begin sends the settings and reads the client's control stream.
@@ -162,7 +162,7 @@ func (h3) query(received []byte) (query, response []byte, violation quic.Applica
 		status = statusBadRequest
 	}
 	if status != statusOK {
-		return nil, h3Explain(status), 0
+		return nil, h3Explain(status, head.method), 0
 	}
 	return content, nil, 0
 }
@@ -211,8 +211,13 @@ func (h3) response(answer []byte) []byte {
 	return h3Response(statusOK, qpackDNSMessage, answer, int64(maxAge(answer)))
 }
 
-func h3Explain(status int) []byte {
-	return h3Response(status, qpackPlainText, []byte(explanationOfRequest), -1)
+func h3Explain(status int, method string) []byte {
+	response := h3Response(status, qpackPlainText, []byte(explanationOfRequest), -1)
+	if method == "HEAD" { // RFC 9110 section 9.3.2: no content
+		kind, section, _, _ := h3ReadFrame(response)
+		return h3Frame(kind, section)
+	}
+	return response
 }
 
 // Fields of the static table of QPACK (RFC 9204 appendix A), and names of it before a literal value.

@@ -123,6 +123,10 @@ func (l *quicListener) accept() {
 		q := c.Context().Value(sessionKey{}).(*quicSession)
 		q.finish()
 		q.conn.Store(c)
+		if q.aborted.Load() { // after conn was stored: abort stores the flag before it loads conn
+			q.abort()
+			continue
+		}
 		if a, ok := c.LocalAddr().(*net.UDPAddr); ok && !a.IP.IsUnspecified() {
 			q.local = a.AddrPort().Addr().Unmap().WithZone("")
 		}

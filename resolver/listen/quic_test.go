@@ -145,7 +145,6 @@ func TestViolationsOverQUIC(t *testing.T) {
 		{"settings on a request", wire.HTTPS, bidi(h3Frame(h3Settings, nil)), h3FrameUnexpected},
 		{"a damaged header", wire.HTTPS, bidi(request("\x00\x00\xff\xff\xff\xff", "")), h3Decompression},
 		{"a dynamic table", wire.HTTPS, bidi(request("\x05\x00\x80", "")), h3Decompression},
-		{"no path", wire.HTTPS, bidi(request("\x00\x00\xd1", "")), h3Message},
 		{"large header fields", wire.HTTPS, bidi(request("\x00\x00"+strings.Repeat("\xec", 5000), "")), h3ExcessiveLoad},
 		{"a control stream without settings", wire.HTTPS, uni(h3ControlStream, h3GoAway, 1, 0), h3MissingSettings},
 		{"the end of the control stream", wire.HTTPS, uni(h3ControlStream, h3Settings, 0), h3ClosedCritical},
@@ -242,5 +241,81 @@ func TestNoEarlyData(t *testing.T) {
 			t.Errorf("connection %d: early data %v, resumed %v", i, state.Used0RTT, state.TLS.DidResume)
 		}
 		c.CloseWithError(0, "")
+	}
+}
+
+// TestUnfinishedQueriesAreBounded checks that a client that ends none of its queries loses its connection, and that their memory is free afterwards.
+func TestUnfinishedQueriesAreBounded(t *testing.T) {
+	s, client := serveTLS(t, &fakeHandler{}, Config{}, nil)
+	c := dialQUIC(t, s, client, wire.QUIC)
+	for range maxPipelined {
+		st, err := c.OpenStreamSync(context.Background())
+		if err != nil {
+			break
+		}
+		_, _ = st.Write(append([]byte{0xff, 0xff}, make([]byte, 20_000)...))
+	}
+	<-c.Context().Done()
+	var end *quic.ApplicationError
+	if err := context.Cause(c.Context()); !errors.As(err, &end) || end.ErrorCode != doqExcessiveLoad {
+		t.Errorf("the connection ended with %v", err)
+	}
+	eventually(t, "nothing is held", func() bool { return s.streams.untaken.Load() == 0 && s.streams.count() == 0 })
+}
+
+// TestUntakenAnswersOverQUIC checks that answers that a client does not take are counted.
+func TestUntakenAnswersOverQUIC(t *testing.T) {
+	g := &gates{}
+	s, client := serveTLS(t, &fakeHandler{large: 60_000, gate: g.wait}, Config{}, nil)
+	config := client.Clone()
+	config.NextProtos = []string{protocolDoQ}
+	c, err := quic.DialAddr(context.Background(), s.AddrsOf(wire.QUIC)[0].String(), config, &quic.Config{InitialStreamReceiveWindow: 1, MaxStreamReceiveWindow: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseWithError(0, "")
+	for range 5 {
+		askDoQ(t, c, query(t, 0, "slow.example"))
+	}
+	g.release("slow")
+	eventually(t, "the answers are counted", func() bool { return s.streams.untaken.Load() >= 5*60_000 })
+	c.CloseWithError(0, "")
+	eventually(t, "nothing is held", func() bool { return s.streams.untaken.Load() == 0 })
+}
+
+// TestEvictedHandshakeIsClosed checks that a connection that loses its place during its handshake is closed when the handshake ends.
+func TestEvictedHandshakeIsClosed(t *testing.T) {
+	s, client := serveTLS(t, &fakeHandler{}, Config{}, nil)
+	l := s.streams.quic[len(s.streams.quic)-1]
+	config := client.Clone()
+	config.NextProtos = []string{protocolDoQ}
+	go func() { // aborts the session as soon as it is admitted
+		for range 100_000 {
+			l.server.admission.Each(session.abort)
+			time.Sleep(10 * time.Microsecond)
+			if s.streams.handshakes.Load() > 0 {
+				return
+			}
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	if c, err := quic.DialAddr(ctx, s.AddrsOf(wire.QUIC)[0].String(), config, nil); err == nil {
+		<-c.Context().Done()
+	}
+	eventually(t, "no place is taken", func() bool { return s.streams.count() == 0 })
+}
+
+// TestMalformedRequestEndsItsStream checks that a request without a path ends its stream only (RFC 9114 section 4.1.2).
+func TestMalformedRequestEndsItsStream(t *testing.T) {
+	s, client := serveTLS(t, &fakeHandler{}, Config{}, nil)
+	c := dialQUIC(t, s, client, wire.HTTPS)
+	for range 2 {
+		st := open(t, c, h3Frame(h3Headers, []byte("\x00\x00\xd1")))
+		st.Close()
+		var end *quic.StreamError
+		if _, err := io.ReadAll(st); !errors.As(err, &end) || end.ErrorCode != h3Message {
+			t.Errorf("the stream ended with %v", err)
+		}
 	}
 }

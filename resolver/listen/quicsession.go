@@ -35,21 +35,25 @@ type quicCodes struct {
 	violated quic.ApplicationErrorCode
 	overload quic.ApplicationErrorCode
 	internal quic.StreamErrorCode
+	message  quic.ApplicationErrorCode // of a single request, which ends its stream only
 }
 
 // quicSession is a connection over QUIC, from its first packet.
 type quicSession struct {
-	listener *quicListener
-	framing  quicFraming
-	client   netip.Addr
-	local    netip.Addr
-	conn     atomic.Pointer[quic.Conn] // nil during the handshake
-	asked    atomic.Int64
-	ended    atomic.Bool // the handshake succeeded or failed
-	slots    chan struct{}
-	slow     sync.WaitGroup
-	last     quic.StreamID    // the last stream that was accepted; negative: none
-	control  *quic.SendStream // of HTTP/3; set by begin
+	listener   *quicListener
+	framing    quicFraming
+	client     netip.Addr
+	local      netip.Addr
+	conn       atomic.Pointer[quic.Conn] // nil during the handshake
+	asked      atomic.Int64
+	ended      atomic.Bool  // the handshake succeeded or failed
+	aborted    atomic.Bool  // abort was called
+	untaken    atomic.Int64 // bytes of incomplete queries and of responses that the client did not take yet
+	incomplete atomic.Int64 // those of incomplete queries
+	slots      chan struct{}
+	slow       sync.WaitGroup
+	last       quic.StreamID    // the last stream that was accepted; negative: none
+	control    *quic.SendStream // of HTTP/3; set by begin
 }
 
 // finish records that the handshake is over. It returns false if it was before.
@@ -67,6 +71,7 @@ func (q *quicSession) lastUse() int64 { return q.asked.Load() }
 func (q *quicSession) stop() {}
 
 func (q *quicSession) abort() {
+	q.aborted.Store(true) // a handshake in progress sees it at its end
 	if c := q.conn.Load(); c != nil {
 		_ = c.CloseWithError(q.framing.codes().overload, "")
 	}
@@ -80,22 +85,15 @@ func (q *quicSession) violated(code quic.ApplicationErrorCode, why string) {
 // run answers the queries of a connection, one per stream, until the client closes it, is idle for too long, or the server stops.
 func (q *quicSession) run() {
 	q.framing.begin(q)
-	ws := q.listener.server.workspaces.take()
-	defer q.listener.server.workspaces.giveBack(ws)
 	for {
 		st, err := q.conn.Load().AcceptStream(q.listener.serving)
 		if err != nil {
 			break
 		}
 		q.last = st.StreamID()
-		_ = st.SetReadDeadline(time.Now().Add(arrivedSoon))
-		var state readState
-		if ws.in, state = readStream(st, ws.in[:0]); state == readLate {
-			received := append(make([]byte, 0, inRoom), ws.in...)
-			q.slow.Go(func() { q.waitFor(st, received) })
-			continue
-		}
-		q.serve(st, ws.batch[:1], ws.in, state)
+		ws := q.listener.server.workspaces.take()
+		q.receive(st, ws)
+		q.listener.server.workspaces.giveBack(ws)
 	}
 	q.framing.end(q)
 	q.slow.Wait()
@@ -107,11 +105,51 @@ func (q *quicSession) run() {
 	_ = c.CloseWithError(q.framing.codes().done, "")
 }
 
-// waitFor answers a query that arrives slowly.
+// receive answers the query on a stream, if it has arrived; otherwise it is waited for elsewhere.
+func (q *quicSession) receive(st *quic.Stream, ws *workspace) {
+	_ = st.SetReadDeadline(time.Now().Add(arrivedSoon))
+	before := cap(ws.in)
+	received, state := q.readStream(st, ws.in[:0])
+	defer q.hold(before - cap(received))
+	ws.in = received
+	if state != readLate {
+		q.serve(st, ws.batch[:1], received, state)
+		return
+	}
+	copied := append([]byte(nil), received...)
+	if q.hold(cap(copied)) {
+		q.slow.Go(func() { q.waitFor(st, copied) })
+	}
+}
+
+// waitFor answers a query that arrives slowly. The memory of received is counted as held.
 func (q *quicSession) waitFor(st *quic.Stream, received []byte) {
 	_ = st.SetReadDeadline(time.Now().Add(q.listener.server.limits.idle))
-	received, state := readStream(st, received)
+	received, state := q.readStream(st, received)
+	defer q.hold(-cap(received))
 	q.serve(st, make([]wire.Query, 1), received, state)
+}
+
+// maxHeld bounds the memory of incomplete queries of a session: one of the largest size, while it grows, or many small ones.
+const maxHeld = 256 << 10
+
+// hold notes that n more bytes of incomplete queries are held, or -n fewer. It returns false, counts nothing and ends the connection if that is too much.
+func (q *quicSession) hold(n int) bool {
+	if q.incomplete.Add(int64(n)) > maxHeld && n > 0 || !q.owe(n) {
+		q.incomplete.Add(int64(-n))
+		q.abort()
+		return false
+	}
+	return true
+}
+
+// owe is connection.owe for a session.
+func (q *quicSession) owe(n int) bool {
+	if q.listener.server.owe(&q.untaken, n) {
+		return true
+	}
+	q.abort()
+	return false
 }
 
 // readState is the state of a stream of which was read.
@@ -125,13 +163,17 @@ const (
 )
 
 // readStream reads a stream to its end, behind received.
-func readStream(st *quic.Stream, received []byte) ([]byte, readState) {
+func (q *quicSession) readStream(st *quic.Stream, received []byte) ([]byte, readState) {
 	for {
 		if len(received) == cap(received) {
 			if len(received) > quicStreamWindow {
 				return received, readTooLong
 			}
-			received = append(received, make([]byte, len(received)+1)...)[:len(received)]
+			larger := append(make([]byte, 0, max(512, 2*cap(received))), received...)
+			if !q.hold(cap(larger) - cap(received)) {
+				return received, readReset
+			}
+			received = larger
 		}
 		n, err := st.Read(received[len(received):cap(received)])
 		received = received[:len(received)+n]
@@ -161,6 +203,8 @@ func (q *quicSession) serve(st *quic.Stream, batch []wire.Query, received []byte
 	}
 	query, response, violation := q.framing.query(received)
 	switch {
+	case violation != 0 && violation == codes.message:
+		st.CancelWrite(quic.StreamErrorCode(violation))
 	case violation != 0:
 		q.violated(violation, "the stream holds no query")
 	case query == nil:
@@ -175,7 +219,7 @@ func (q *quicSession) answer(st *quic.Stream, batch []wire.Query, query []byte) 
 	s := q.listener.server
 	q.asked.Store(time.Now().UnixNano())
 	one := &batch[0]
-	one.Packet, one.Client, one.Local, one.Transport = query, q.client, q.local, q.listener.transport
+	one.Packet, one.Client, one.Local, one.Transport, one.Idle = query, q.client, q.local, q.listener.transport, 0
 	s.handler.Fast(batch)
 	switch {
 	case q.framing.isViolation(one):
@@ -199,6 +243,10 @@ func (q *quicSession) answer(st *quic.Stream, batch []wire.Query, query []byte) 
 
 // send writes a response and ends the stream.
 func (q *quicSession) send(st *quic.Stream, response []byte) {
+	if !q.owe(len(response)) {
+		return
+	}
+	defer q.owe(-len(response))
 	_ = st.SetWriteDeadline(time.Now().Add(q.listener.server.limits.idle))
 	if _, err := st.Write(response); err != nil {
 		st.CancelWrite(q.framing.codes().internal)

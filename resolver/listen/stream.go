@@ -265,6 +265,19 @@ func (s *streamServer) idle(t wire.Transport) time.Duration {
 	return idle
 }
 
+// owe notes that n more bytes are held for a session, or -n fewer: answers that wait to be written, and incomplete queries over QUIC. own is the number of the session. It
+// returns false, and counts nothing, if all sessions together hold too much and this one more than a message.
+func (s *streamServer) owe(own *atomic.Int64, n int) bool {
+	mine, all := own.Add(int64(n)), s.untaken.Add(int64(n))
+	if n < 0 || all <= s.limits.untaken || mine <= wire.MaxMessage+frameHeader {
+		return true
+	}
+	own.Add(int64(-n))
+	s.untaken.Add(int64(-n))
+	s.evicted.Add(1)
+	return false
+}
+
 // stop accepts no more connections, and no more queries on open ones.
 func (s *streamServer) stop() {
 	for _, l := range s.listeners {

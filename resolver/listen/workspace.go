@@ -11,7 +11,7 @@ const (
 	streamBatch = 32       // queries given to Fast at once
 	inRoom      = 8 << 10  // for messages of a stream; a larger message gets memory of its own
 	pieceRoom   = 64 << 10 // answers are written in pieces of about this size
-	keptRoom    = 8192     // a larger buffer for an answer is not kept
+	keptRoom    = 2048     // a larger buffer for an answer is not kept
 )
 
 // workspace is the memory with which a connection reads queries and answers them. A connection takes one when data arrives and gives it back when no data
@@ -38,7 +38,9 @@ func (w *workspaces) take() *workspace {
 // giveBack takes a workspace back, without the larger buffers that single messages needed.
 func (w *workspaces) giveBack(ws *workspace) {
 	ws.records, ws.at = ws.records[:0], 0
-	ws.in = small(ws.in, inRoom)
+	if ws.in = small(ws.in, inRoom); cap(ws.in) < inRoom {
+		ws.in = make([]byte, 0, inRoom)
+	}
 	ws.out, ws.scratch = small(ws.out, pieceRoom), small(ws.scratch, inRoom)
 	batch := ws.batch[:cap(ws.batch)]
 	for i := range batch {
