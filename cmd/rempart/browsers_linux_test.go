@@ -230,14 +230,18 @@ func TestBrowsersAndExtendedErrors(t *testing.T) {
 	}
 	codes := strings.Fields("none 15 16 17 4 4-15 15-4 4-16 16-4 4-17 17-4 15-17 17-15")
 	styles := []string{"page", "nxdomain", "nodata", "null", "refused"} // refused last: it makes Chromium avoid HTTPS for a while
-	outcomes := map[string]string{} // by style and codes: the cells of all browsers
+	outcomes := map[string]string{}                                     // by style and codes: the cells of all browsers
 	for i, start := range columns {
 		t.Run(strconv.Itoa(i), func(t *testing.T) {
 			b := start(t)
 			for _, style := range styles {
 				n.untilUsed(t, b)
 				for _, c := range codes {
-					outcomes[style+c] += " " + n.outcome(t, b, style+"-"+c+"."+measuredZone) + " |"
+					outcome := "system"
+					for i := 0; i < 3 && outcome == "system"; i++ { // on a loaded machine, an answer over HTTPS may be too late
+						outcome = n.outcome(t, b, fmt.Sprintf("%s-%s-try%d.%s", style, c, i, measuredZone))
+					}
+					outcomes[style+c] += " " + outcome + " |"
 				}
 			}
 		})
