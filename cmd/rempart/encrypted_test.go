@@ -14,6 +14,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -229,4 +230,51 @@ func comparable(t *testing.T, packed []byte) string {
 		o.Option = slices.DeleteFunc(o.Option, func(e dns.EDNS0) bool { return e.Option() == dns.EDNS0PADDING })
 	}
 	return m.String()
+}
+
+// TestCertificateByName checks that a client gets the certificate of the name that it asks for, else the first one, and that a changed file is in use without a restart.
+func TestCertificateByName(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	for _, name := range []string{"first", "second", "third"} {
+		ca.issue(name, &x509.Certificate{DNSNames: []string{name + ".example"}})
+	}
+	at := dnstest.FreeAddr(t)
+	start(t, upstreams(dnstest.NewUpstream(t, nil)), "REMPART_TLS_LISTEN="+at, "REMPART_CERT="+ca.path("first.pem")+","+ca.path("second.pem"),
+		"REMPART_KEY="+ca.path("first.key")+","+ca.path("second.key"))
+	shown := func(name string) string {
+		c, err := tls.Dial("tcp", at, &tls.Config{InsecureSkipVerify: true, ServerName: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		return c.ConnectionState().PeerCertificates[0].DNSNames[0]
+	}
+	for asked, want := range map[string]string{"": "first.example", "first.example": "first.example", "second.example": "second.example", "other.example": "first.example"} {
+		if got := shown(asked); got != want {
+			t.Errorf("a client that asks for %q gets the certificate of %s, want %s", asked, got, want)
+		}
+	}
+	move(t, ca.path("third"), ca.path("second"))
+	dnstest.Eventually(t, "the changed certificate is in use", func() bool { return shown("third.example") == "third.example" })
+}
+
+// TestUnusableCertificates checks that a server with a certificate that cannot be used does not start, and says why.
+func TestUnusableCertificates(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	ca.issue("dns", publicTemplate())
+	ca.issue("other", publicTemplate())
+	write(t, ca.path("junk.pem"), "no certificate")
+	for _, tt := range []struct{ name, cert, key, want string }{
+		{"missing", "missing.pem", "dns.key", "missing.pem: no such file"},
+		{"no certificate", "junk.pem", "dns.key", "failed to find any PEM data"},
+		{"of another key", "dns.pem", "other.key", "private key does not match"},
+		{"a folder", ".", "dns.key", "not a regular file"},
+	} {
+		_, stderr, code := operatorEnv(t, []string{"HOME=" + t.TempDir(), "REMPART_TLS_LISTEN=127.0.0.1:0", "REMPART_CERT=" + ca.path(tt.cert), "REMPART_KEY=" + ca.path(tt.key)}, "serve")
+		if code == 0 || !strings.Contains(stderr, "REMPART_CERT") || !strings.Contains(stderr, tt.want) {
+			t.Errorf("%s: exit code %d, want a message with %q:\n%s", tt.name, code, tt.want, stderr)
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -104,6 +105,16 @@ request.on('data', d => parts.push(d)).on('end', async () => {
 	})
 }
 
+// readText returns the content of a file.
+func readText(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
 // TestProxiesInFront puts dnsdist, HAProxy and nginx in front, which name the client: one client may ask, another may not.
 func TestProxiesInFront(t *testing.T) {
 	t.Parallel()
@@ -150,7 +161,8 @@ getServer(0):setUp()
 	t.Run("HAProxy", func(t *testing.T) {
 		t.Parallel()
 		dnstest.Need(t, "haproxy")
-		plain, secure := dnstest.FreeAddr(t), dnstest.FreeAddr(t)
+		plain, secure, web := dnstest.FreeAddr(t), dnstest.FreeAddr(t), dnstest.FreeAddr(t)
+		both := file("both.pem", readText(t, s.ca.path("proxy.pem"))+readText(t, s.ca.path("proxy.key")))
 		config := file("haproxy.cfg", fmt.Sprintf(`
 defaults
   mode tcp
@@ -163,9 +175,16 @@ listen plain
 listen secure
   bind %s
   server rempart %s send-proxy-v2 source %s
-`, plain, s.DNS, proxy, secure, s.tls, proxy))
+listen web
+  mode http
+  bind %s ssl crt %s alpn h2
+  option forwardfor
+  http-request del-header forwarded
+  server rempart %s proto h2 source %s
+`, plain, s.DNS, proxy, secure, s.tls, proxy, web, both, backend, proxy))
 		peer := dnstest.StartPeer(t, exec.Command("haproxy", "-db", "-f", config))
 		expect(t, peer, plain, "REFUSED", "+tcp")
+		expect(t, peer, web, "REFUSED", "+https")
 		expect(t, peer, secure, "", "+tls") // no handshake for a client that may not ask
 	})
 	t.Run("nginx", func(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 
 const (
 	// maxUnverified is the number of handshakes in progress above which a client must first prove that it receives packets at its address (Retry, RFC 9000
-	// section 8.1.2): only it costs memory here that nobody could have asked for under a forged address.
+	// section 8.1.2): otherwise handshakes under forged addresses would take memory here.
 	maxUnverified = 64
 	// A connection holds at most this many bytes of queries that were not read yet.
 	quicWindow       = 256 << 10
