@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	maxPipelined = 100                   // queries of one connection on the slow path, and answers that the client has not read yet; above it, the connection is not read from
+	maxPipelined = 16                    // queries of one connection on the slow path, and answers that the client has not read yet; above it, the connection is not read from
 	drainRead    = 50 * time.Millisecond // for data that a client sent before it knew that the connection ends
 	drainBytes   = 1 << 20
 )

@@ -377,7 +377,7 @@ func TestRefusedStreams(t *testing.T) {
 	_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.encode(":method", "GET"), EndHeaders: true, EndStream: true})
 	_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: c.encode("a", "b", ":method", "GET", ":path", DoHPath), EndHeaders: true, EndStream: true})
 	c.post(5, []byte("not a query"))
-	for i := range uint32(maxH2Streams + 1) {
+	for i := range uint32(maxStreams + 1) {
 		c.head(7+2*i, false) // incomplete
 	}
 	for id, r := range c.responses(t, 4) {
@@ -390,10 +390,10 @@ func TestRefusedStreams(t *testing.T) {
 		}
 	}
 	// The incomplete requests hold at most one query of the largest size.
-	for i := range uint32(maxH2Streams) {
+	for i := range uint32(maxStreams) {
 		_ = c.WriteData(7+2*i, false, make([]byte, 1000))
 	}
-	for id, r := range c.responses(t, maxH2Streams-wire.MaxMessage/1000) {
+	for id, r := range c.responses(t, maxStreams-wire.MaxMessage/1000) {
 		if id != 0 && (!r.isReset || r.reset != http2.ErrCodeEnhanceYourCalm) {
 			t.Errorf("stream %d: %+v", id, r)
 		}
@@ -402,14 +402,14 @@ func TestRefusedStreams(t *testing.T) {
 	if r := c.responses(t, 1)[7]; r == nil || r.isReset && r.reset != http2.ErrCodeProtocol {
 		t.Errorf("a request of 1,000 zeros got %+v", r)
 	}
-	id := uint32(7 + 2*(maxH2Streams+1))
+	id := uint32(7 + 2*(maxStreams+1))
 	c.post(id, query(t, 1, "a.example"))
 	if r := c.responses(t, 1)[id]; r == nil || len(unpack(t, r.content).Answer) != 1 {
 		t.Error("the connection does not continue")
 	}
 }
 
-// TestRapidReset sends requests and resets them at once (CVE-2023-44487). At most maxPipelined of them are on the slow path at a time.
+// TestRapidReset sends requests and resets them at once (CVE-2023-44487). At most maxStreams of them are on the slow path at a time.
 func TestRapidReset(t *testing.T) {
 	g := &gates{}
 	s, client := serveTLS(t, &fakeHandler{gate: g.wait}, Config{}, nil)
@@ -424,9 +424,9 @@ func TestRapidReset(t *testing.T) {
 			}
 		}
 	}()
-	eventually(t, "the share is used up", func() bool { return s.pool.running.Load() == maxPipelined })
+	eventually(t, "the share is used up", func() bool { return s.pool.running.Load() == maxStreams })
 	time.Sleep(50 * time.Millisecond)
-	if n := s.pool.running.Load(); n > maxPipelined {
+	if n := s.pool.running.Load(); n > maxStreams {
 		t.Errorf("%d queries are on the slow path", n)
 	}
 	g.release("slow")
@@ -551,7 +551,7 @@ func TestSlowRequestsAreBounded(t *testing.T) {
 		}
 	}()
 	refused := 0
-	for refused < 1000-maxH2Streams-streamBatch {
+	for refused < 1000-maxStreams-streamBatch {
 		f, err := c.ReadFrame()
 		if err != nil {
 			t.Fatal(err)

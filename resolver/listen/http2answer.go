@@ -105,7 +105,7 @@ func (h *h2Conn) appendContent(out []byte, id uint32, st *h2Stream, content []by
 		return append(out, content...)
 	}
 	if st == nil {
-		if len(h.streams) >= maxH2Streams {
+		if len(h.streams) >= maxStreams {
 			return appendNumbers(out, frameReset, id, h2RefusedStream)
 		}
 		st = &h2Stream{}

@@ -24,12 +24,12 @@ const (
 	flagPadded     = 0x8
 	flagPriority   = 0x20
 
-	h2Header     = 9     // before the payload of a frame
-	h2FrameSize  = 16384 // the largest payload, of which both sides are capable
-	h2Window     = 65535 // the window at the start of a stream and of a connection (RFC 9113 section 6.9.2)
-	h2MaxWindow  = 1<<31 - 1
-	h2Preface    = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-	maxH2Streams = maxPipelined // of a connection at a time
+	h2Header    = 9     // before the payload of a frame
+	h2FrameSize = 16384 // the largest payload, of which both sides are capable
+	h2Window    = 65535 // the window at the start of a stream and of a connection (RFC 9113 section 6.9.2)
+	h2MaxWindow = 1<<31 - 1
+	h2Preface   = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+	maxStreams  = 100 // of a connection over HTTP/2 or QUIC at a time
 )
 
 // Errors of HTTP/2 (RFC 9113 section 7).
@@ -120,7 +120,7 @@ func appendNumbers(dst []byte, kind byte, stream uint32, numbers ...uint32) []by
 func appendSettings(dst []byte) []byte {
 	dst = appendFrameHeader(dst, 12, frameSettings, 0, 0)
 	dst = append(dst, 0, settingStreams)
-	dst = binary.BigEndian.AppendUint32(dst, maxH2Streams)
+	dst = binary.BigEndian.AppendUint32(dst, maxStreams)
 	dst = append(dst, 0, settingHeaderList)
 	return binary.BigEndian.AppendUint32(dst, maxHeaderList)
 }

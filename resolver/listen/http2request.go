@@ -118,7 +118,7 @@ func (h *h2Conn) begin(head *h2Head) []byte {
 func (h *h2Conn) isFull() bool {
 	h.writing.Lock()
 	defer h.writing.Unlock()
-	return len(h.streams) >= maxH2Streams
+	return len(h.streams) >= maxStreams
 }
 
 // get returns the query in a GET request.

@@ -58,7 +58,7 @@ func (l *quicListener) listen() (err error) {
 	}
 	l.tls.MinVersion, l.tls.NextProtos = tls.VersionTLS13, []string{protocol}
 	l.listener, err = l.quic.Listen(l.tls, &quic.Config{
-		HandshakeIdleTimeout: handshakeFor, MaxIdleTimeout: l.server.limits.secureIdle, MaxIncomingStreams: maxPipelined, MaxIncomingUniStreams: uniStreams,
+		HandshakeIdleTimeout: handshakeFor, MaxIdleTimeout: l.server.limits.secureIdle, MaxIncomingStreams: maxStreams, MaxIncomingUniStreams: uniStreams,
 		InitialStreamReceiveWindow: quicStreamWindow, MaxStreamReceiveWindow: quicStreamWindow,
 		InitialConnectionReceiveWindow: quicWindow, MaxConnectionReceiveWindow: quicWindow,
 	})
@@ -75,7 +75,7 @@ var errNoPlace = errors.New("no place for another connection")
 
 // admit takes a place for a connection whose first packet has arrived.
 func (l *quicListener) admit(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
-	q := &quicSession{listener: l, framing: l.framing, slots: make(chan struct{}, maxPipelined), last: -1}
+	q := &quicSession{listener: l, framing: l.framing, slots: make(chan struct{}, maxStreams), last: -1}
 	if a, ok := info.RemoteAddr.(*net.UDPAddr); ok {
 		at := a.AddrPort()
 		q.client = at.Addr().Unmap().WithZone("")

@@ -170,7 +170,7 @@ func TestResetStreams(t *testing.T) {
 	s, client := serveTLS(t, &fakeHandler{}, Config{}, func(s *Server) { s.streams.limits.idle = 300 * time.Millisecond })
 	c := dialQUIC(t, s, client, wire.QUIC)
 	var unfinished []*quic.Stream
-	for i := range maxPipelined {
+	for i := range maxStreams {
 		st := open(t, c, framed(query(t, 0, "a.example"))[:10])
 		if i%2 == 0 {
 			st.CancelWrite(3)
@@ -248,7 +248,7 @@ func TestNoEarlyData(t *testing.T) {
 func TestUnfinishedQueriesAreBounded(t *testing.T) {
 	s, client := serveTLS(t, &fakeHandler{}, Config{}, nil)
 	c := dialQUIC(t, s, client, wire.QUIC)
-	for range maxPipelined {
+	for range maxStreams {
 		st, err := c.OpenStreamSync(context.Background())
 		if err != nil {
 			break

@@ -177,7 +177,11 @@ func (s *streamServer) serve(ctx context.Context, conn net.Conn, l listener) {
 
 // admit starts a connection of a client to the address local, or closes it if there is no place.
 func (s *streamServer) admit(ctx context.Context, conn *net.TCPConn, client, local netip.Addr, l listener) {
-	c := &connection{server: s, transport: l.transport, client: client, local: local, class: authorized, slots: make(chan struct{}, maxPipelined)}
+	pipelined := maxPipelined
+	if l.transport == wire.HTTPS {
+		pipelined = maxStreams
+	}
+	c := &connection{server: s, transport: l.transport, client: client, local: local, class: authorized, slots: make(chan struct{}, pipelined)}
 	c.socket.conn, c.from = conn, &s.workspaces
 	if !s.serves(c.client) {
 		c.class = unauthorized
