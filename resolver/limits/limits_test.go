@@ -208,6 +208,9 @@ func TestQueryOfTheSlowPathIsRefused(t *testing.T) {
 
 // TestFlood checks that a flood from 65,536 networks, each far above its limit, makes no honest network lose an answer, and that the table does not grow.
 func TestFlood(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long with the race detector")
+	}
 	const (
 		attackers = 1 << 16
 		honest    = 200
@@ -258,6 +261,9 @@ func TestFlood(t *testing.T) {
 
 // TestMoreNetworksThanAccounts checks that networks in excess of the table are served, and that a network which floods alone is still limited.
 func TestMoreNetworksThanAccounts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long with the race detector")
+	}
 	l := New(Config{Limits: everyone(0, 1000), Action: Observe})
 	batch := []wire.Query{*query(t, "2001:db8::1", 0)}
 	for i := range uint64(4 * sets * ways) {
