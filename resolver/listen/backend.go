@@ -50,15 +50,7 @@ type backendKey struct{}
 // ServeHTTP answers one request.
 func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	request := dohRequest{method: r.Method, target: r.RequestURI, contentType: r.Header.Get("Content-Type"), length: uint64(max(0, r.ContentLength))}
-	status := request.status()
-	var packet []byte
-	switch {
-	case status != statusOK:
-	case r.Method == http.MethodGet:
-		packet, status = request.appendQuery(nil)
-	default:
-		packet, status = readContent(r)
-	}
+	packet, status := request.query(readContent(r))
 	if status != statusOK {
 		respond(w, status, "text/plain", []byte(explanationOfRequest), -1)
 		return
@@ -77,16 +69,13 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	respond(w, statusOK, dnsMessage, batch[0].Out, int64(maxAge(batch[0].Out)))
 }
 
-// readContent reads the query of a POST request.
-func readContent(r *http.Request) ([]byte, int) {
-	packet, err := io.ReadAll(io.LimitReader(r.Body, wire.MaxMessage+1))
-	switch {
-	case err != nil, len(packet) == 0:
-		return nil, statusBadRequest
-	case len(packet) > wire.MaxMessage:
-		return nil, statusTooLarge
+// readContent reads the content of a request, as far as needed to know whether it is too large; nil if it cannot be read.
+func readContent(r *http.Request) []byte {
+	content, err := io.ReadAll(io.LimitReader(r.Body, wire.MaxMessage+1))
+	if err != nil {
+		return nil
 	}
-	return packet, statusOK
+	return content
 }
 
 // respond writes a response. age is for cache-control, negative for none.
@@ -159,13 +148,13 @@ func forwardedFor(field string) netip.Addr {
 func parseClient(text string) netip.Addr {
 	text = strings.TrimSpace(text)
 	if ap, err := netip.ParseAddrPort(text); err == nil {
-		return ap.Addr().Unmap().WithZone("")
+		return plain(ap).Addr()
 	}
 	addr, err := netip.ParseAddr(strings.Trim(text, "[]"))
 	if err != nil {
 		return netip.Addr{}
 	}
-	return addr.Unmap().WithZone("")
+	return plain(netip.AddrPortFrom(addr, 0)).Addr()
 }
 
 // backendConn is a connection of a proxy. It may begin with a header of the PROXY protocol, which no request of HTTP resembles.
@@ -215,7 +204,7 @@ func (l backendListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !isProxy(l.server.proxies, ipOf(c.RemoteAddr())) {
+		if !isProxy(l.server.proxies, addrOfSocket(c.RemoteAddr()).Addr()) {
 			l.server.refused.Add(1)
 			c.Close()
 			continue

@@ -31,7 +31,8 @@ func (st *stream) run() {
 			return
 		}
 		st.asked.Store(time.Now().UnixNano())
-		batch, used := st.frames(st.ws.batch[:0], st.ws.in, idle)
+		batch, used := st.frames(st.ws.batch, st.ws.in, idle)
+		st.ws.batch = batch
 		st.server.handler.Fast(batch)
 		if !st.answer(batch) || st.class == unauthorized {
 			return
@@ -56,9 +57,7 @@ func (st *stream) frames(batch []wire.Query, buf []byte, idle time.Duration) (_ 
 			break
 		}
 		batch = batch[:len(batch)+1]
-		q := &batch[len(batch)-1]
-		q.Packet = buf[used+frameHeader : used+n]
-		q.Client, q.Local, q.Transport, q.Idle = st.client, st.local, st.transport, uint16(idle/(100*time.Millisecond))
+		st.query(&batch[len(batch)-1], buf[used+frameHeader:used+n], idle)
 		used += n
 	}
 	return batch, used
@@ -111,7 +110,6 @@ func (st *stream) writeBatch(batch []wire.Query, owed int) bool {
 			out = out[:0]
 		}
 		out = frame(out, batch[i].Out)
-		batch[i].Out = small(batch[i].Out, keptRoom)
 	}
 	st.ws.out = small(out, pieceRoom)
 	return st.send(out)

@@ -1,12 +1,10 @@
 package listen
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -21,32 +19,21 @@ const (
 	drainBytes   = 1 << 20
 )
 
-// connection is what all transports over TCP have in common: reading, the time limits, the answers that the client has not read yet, the queries on the slow
-// path and the end.
+// connection is a session over TCP or TLS: reading, the time limits, writing and the end.
 type connection struct {
 	arrivals
-	server    *streamServer
-	secure    *tls.Conn // nil over TCP
-	layer     *records  // below secure
-	transport wire.Transport
-	client    netip.Addr
-	local     netip.Addr
-	class     int   // unauthorized: the client gets REFUSED, and the connection is closed
-	pending   bool  // secure holds more decrypted data, or may do so
-	ended     error // of the last read of secure, if it failed
-	stopping  atomic.Bool
-	asked     atomic.Int64  // when the last query arrived, in Unix nanoseconds; at first, when the connection was opened
-	untaken   atomic.Int64  // bytes of answers that were not written yet
-	slots     chan struct{} // one is taken by each query on the slow path, until its answer is written
-	slow      sync.WaitGroup
-	readBy    limit // of the reader
+	sessionBase
+	secure   *tls.Conn // nil over TCP
+	layer    *records  // below secure
+	class    int       // unauthorized: the client gets REFUSED, and the connection is closed
+	pending  bool      // secure holds more decrypted data, or may do so
+	ended    error     // of the last read of secure, if it failed
+	stopping atomic.Bool
+	readBy   limit // of the reader
 
 	writing sync.Mutex
 	writeBy limit
 }
-
-// lastUse returns when the last query arrived, in Unix nanoseconds.
-func (c *connection) lastUse() int64 { return c.asked.Load() }
 
 // limit is the deadline of a connection's reads or writes. The runtime's timer is not changed for each batch, but when a sixteenth of the time has passed: the
 // deadline may be later than asked for by that much.
@@ -104,6 +91,11 @@ func (c *connection) idle() time.Duration {
 		return min(c.server.limits.unauthorized, c.server.limits.idle)
 	}
 	return c.server.idle(c.transport)
+}
+
+// query prepares q for a message that arrived on the connection, which may stay idle for the time idle.
+func (c *connection) query(q *wire.Query, packet []byte, idle time.Duration) {
+	q.Packet, q.Client, q.Local, q.Transport, q.Idle = packet, c.client, c.local, c.transport, uint16(idle/(100*time.Millisecond))
 }
 
 func (c *connection) busy() bool { return len(c.slots) > 0 }
@@ -178,8 +170,9 @@ func (c *connection) gather() {
 	}
 }
 
-// used removes the first n bytes of c.ws.in.
+// used removes the first n bytes of c.ws.in, and the queries in them.
 func (c *connection) used(n int) {
+	c.ws.clearBatch()
 	rest := c.ws.in[n:]
 	if cap(c.ws.in) > inRoom && len(rest) <= inRoom {
 		c.ws.in = append(make([]byte, 0, inRoom), rest...)
@@ -188,17 +181,14 @@ func (c *connection) used(n int) {
 	c.ws.in = append(c.ws.in[:0], rest...)
 }
 
-// owe notes that n more bytes of answers wait to be written, or -n fewer. It returns false, and ends the connection, if clients leave too many unread and this one more than an answer.
-func (c *connection) owe(n int) bool {
-	if c.server.owe(&c.untaken, n) {
-		return true
-	}
-	c.abort()
-	return false
-}
+// owe is streamServer.owe for this connection.
+func (c *connection) owe(n int) bool { return c.server.owe(c, &c.sessionBase, n) }
 
 // write sends data, which is counted as untaken meanwhile. It returns false if the client does not read.
-func (c *connection) write(data []byte) bool {
+func (c *connection) write(data []byte) bool { return c.counted(data, c.send) }
+
+// counted calls send with data, unless there is none, and counts it as untaken meanwhile.
+func (c *connection) counted(data []byte, send func([]byte) bool) bool {
 	if len(data) == 0 {
 		return true
 	}
@@ -206,7 +196,7 @@ func (c *connection) write(data []byte) bool {
 		return false
 	}
 	defer c.owe(-len(data))
-	return c.send(data)
+	return send(data)
 }
 
 // send writes data that was counted by owe.
@@ -254,35 +244,4 @@ func (c *connection) sendParts(parts net.Buffers) bool {
 	c.writeBy.extend(c.server.limits.idle, c.conn.SetWriteDeadline)
 	_, err := parts.WriteTo(c.conn)
 	return c.sent(err)
-}
-
-// handOver copies a query to the slow path, and waits while this connection has its share there. post is called with the answered copy, if it must be sent,
-// and calls done when it was. handOver returns false if there is no place at all.
-func (c *connection) handOver(q *wire.Query, post func(*wire.Query)) bool {
-	c.slots <- struct{}{}
-	copied := *q
-	copied.Packet = append([]byte(nil), q.Packet...)
-	copied.Out = nil
-	c.slow.Add(1)
-	ok := c.server.pool.run(c.client, func(ctx context.Context) {
-		renew := copied.Renew
-		c.server.handler.Slow(ctx, &copied)
-		if copied.Outcome == wire.Answered && !renew && len(copied.Out) > 0 {
-			post(&copied)
-			return
-		}
-		c.done(1)
-	})
-	if !ok {
-		c.done(1)
-	}
-	return ok
-}
-
-// done gives back the slots of n queries.
-func (c *connection) done(n int) {
-	for range n {
-		<-c.slots
-		c.slow.Done()
-	}
 }

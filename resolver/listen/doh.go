@@ -86,6 +86,21 @@ func (r *dohRequest) status() int {
 	return statusOK
 }
 
+// query returns the query of a request whose content has arrived. Without one, the status is that of the response.
+func (r *dohRequest) query(content []byte) ([]byte, int) {
+	switch status := r.status(); {
+	case status != statusOK:
+		return nil, status
+	case r.method == "GET":
+		return r.appendQuery(nil)
+	case len(content) > wire.MaxMessage:
+		return nil, statusTooLarge
+	case len(content) == 0:
+		return nil, statusBadRequest
+	}
+	return content, statusOK
+}
+
 // isDNSMessage reports whether a media type, possibly with parameters, is the one of DNS messages (RFC 9110 section 8.3.1).
 func isDNSMessage(contentType string) bool {
 	media, _, _ := strings.Cut(contentType, ";")

@@ -92,7 +92,8 @@ func (h *h2Conn) run() {
 		return
 	}
 	for !h.failed && h.fill(h2FrameLen) {
-		batch, used := h.frames(h.ws.batch[:0], idle)
+		batch, used := h.frames(h.ws.batch, idle)
+		h.ws.batch = batch
 		if len(batch) > 0 {
 			h.asked.Store(time.Now().UnixNano())
 			h.server.handler.Fast(batch)
@@ -104,11 +105,7 @@ func (h *h2Conn) run() {
 		}
 		h.used(used)
 	}
-	if h.failed {
-		h.write(appendNumbers(nil, frameGoAway, 0, h.last, h.failing))
-		return
-	}
-	h.write(appendNumbers(nil, frameGoAway, 0, h.last, h2NoError)) // the client may send further requests over another connection
+	h.write(appendNumbers(nil, frameGoAway, 0, h.last, h.failing)) // without an error, the client may send further requests over another connection
 }
 
 // endAll ends every stream.
@@ -152,9 +149,7 @@ func (h *h2Conn) frames(batch []wire.Query, idle time.Duration) (_ []wire.Query,
 		h.control = max(0, h.control-requestAllows)
 		h.ids[len(batch)] = f.stream
 		batch = batch[:len(batch)+1]
-		q := &batch[len(batch)-1]
-		q.Packet = packet
-		q.Client, q.Local, q.Transport, q.Idle = h.client, h.local, wire.HTTPS, uint16(idle/(100*time.Millisecond))
+		h.query(&batch[len(batch)-1], packet, idle)
 	}
 	return batch, used
 }

@@ -51,7 +51,6 @@ func (h *h2Conn) writeBatch(batch []wire.Query) bool {
 			out = appendNumbers(out, frameReset, h.ids[i], h2ProtocolError)
 		case wire.Answered:
 			out = h.appendAnswer(out, h.ids[i], h.streams[h.ids[i]], q.Out)
-			q.Out = small(q.Out, keptRoom)
 		}
 		if len(out) > pieceRoom {
 			if !h.sendOwed(out) {
@@ -64,17 +63,10 @@ func (h *h2Conn) writeBatch(batch []wire.Query) bool {
 	return h.sendOwed(out)
 }
 
-// sendOwed sends data, which is counted as untaken meanwhile. The caller holds h.writing.
+// sendOwed writes frames, for which the client may return its windows. The caller holds h.writing.
 func (h *h2Conn) sendOwed(data []byte) bool {
-	if len(data) == 0 {
-		return true
-	}
-	if !h.owe(len(data)) {
-		return false
-	}
-	defer h.owe(-len(data))
 	h.given = min(h.given+len(data), maxGiven)
-	return h.sendLocked(data)
+	return h.counted(data, h.sendLocked)
 }
 
 // maxGiven bounds the WINDOW_UPDATEs that a client may save up.

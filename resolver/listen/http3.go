@@ -151,20 +151,11 @@ func (h3) query(received []byte) (query, response []byte, violation quic.Applica
 	if head.isMalformed() {
 		return nil, nil, h3Message
 	}
-	status := head.status()
-	switch {
-	case status != statusOK:
-	case head.method == "GET":
-		content, status = head.appendQuery(nil)
-	case len(content) > wire.MaxMessage:
-		status = statusTooLarge
-	case len(content) == 0:
-		status = statusBadRequest
-	}
+	query, status := head.query(content)
 	if status != statusOK {
 		return nil, h3Explain(status, head.method), 0
 	}
-	return content, nil, 0
+	return query, nil, 0
 }
 
 // h3Fields decodes a field section into head.

@@ -122,10 +122,7 @@ func New(c Config) (_ *Server, err error) {
 		return nil, err
 	}
 	for _, addr := range c.Addrs {
-		err := s.bind(addr, c)
-		for tries := 1; addr.Port() == 0 && errors.Is(err, ErrTaken) && tries < portTries; tries++ {
-			err = s.bind(addr, c) // the port that the system chose for TCP is taken over UDP: try another
-		}
+		err := bindAny(addr, func() error { return s.bind(addr, c) })
 		if err != nil && !withoutIPv6(err, addr, c.Addrs, c.Log) {
 			return nil, err
 		}
@@ -134,6 +131,15 @@ func New(c Config) (_ *Server, err error) {
 		return nil, errors.New("no address to listen on")
 	}
 	return s, nil
+}
+
+// bindAny calls bind. If the port of addr is 0 and the port that the system chose for TCP is taken over UDP, it calls bind again, which tries another one.
+func bindAny(addr netip.AddrPort, bind func() error) error {
+	err := bind()
+	for tries := 1; addr.Port() == 0 && errors.Is(err, ErrTaken) && tries < portTries; tries++ {
+		err = bind()
+	}
+	return err
 }
 
 // withoutIPv6 reports whether addr is the IPv6 wildcard, next to another address, on a machine that has no IPv6, and logs that.

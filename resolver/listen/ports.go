@@ -24,8 +24,15 @@ func newIgnoredPorts(further []uint16) *ignoredPorts {
 // has reports whether nothing is answered to that port.
 func (p *ignoredPorts) has(port uint16) bool { return p[port/64]>>(port%64)&1 != 0 }
 
-// localAddr returns the address and port that conn is bound to.
-func localAddr(conn *net.UDPConn) netip.AddrPort {
-	at := conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	return netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port())
+// addrOfSocket returns the address and port of a TCP or UDP socket, as queries hold addresses; not valid for another kind.
+func addrOfSocket(a net.Addr) netip.AddrPort {
+	if a, ok := a.(interface{ AddrPort() netip.AddrPort }); ok {
+		return plain(a.AddrPort())
+	}
+	return netip.AddrPort{}
+}
+
+// plain returns an address as queries hold it: IPv4 is not mapped into IPv6, and there is no zone.
+func plain(ap netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net"
 	"sync/atomic"
-	"time"
 
 	"github.com/quic-go/quic-go"
 
@@ -75,40 +74,26 @@ var errNoPlace = errors.New("no place for another connection")
 
 // admit takes a place for a connection whose first packet has arrived.
 func (l *quicListener) admit(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
-	q := &quicSession{listener: l, framing: l.framing, slots: make(chan struct{}, maxStreams), last: -1}
-	if a, ok := info.RemoteAddr.(*net.UDPAddr); ok {
-		at := a.AddrPort()
-		q.client = at.Addr().Unmap().WithZone("")
-		if l.server.ports.has(at.Port()) {
-			return nil, errNoPlace
-		}
+	s, at := l.server, addrOfSocket(info.RemoteAddr)
+	if s.ports.has(at.Port()) {
+		return nil, errNoPlace
 	}
-	q.asked.Store(time.Now().UnixNano())
-	s := l.server
-	var evicted session
-	ok := s.serves(q.client)
-	if ok && info.AddrVerified { // an unverified address may be forged, and somebody else's allowance
-		ok = s.handshakeLimit.Allow(q.client, s.handshakeLimit.Now())
-	}
-	if ok {
-		ok, evicted = s.admission.Admit(q, q.client, authorized)
-	}
-	if !ok {
+	q := &quicSession{listener: l, framing: l.framing, last: -1}
+	q.sessionBase = sessionBase{server: s, transport: l.transport, client: at.Addr(), slots: make(chan struct{}, maxStreams)}
+	// An unverified address may be forged, and the allowance that of another client.
+	if !s.serves(q.client) || info.AddrVerified && !s.handshakeLimit.Allow(q.client, s.handshakeLimit.Now()) {
 		s.refused.Add(1)
 		return nil, errNoPlace
 	}
-	if evicted != nil {
-		s.evicted.Add(1)
-		evicted.abort()
+	if !s.enter(q, &q.sessionBase, authorized) {
+		return nil, errNoPlace
 	}
-	s.open[l.transport].Add(1)
 	l.unfinished.Add(1)
 	context.AfterFunc(ctx, func() {
 		if q.finish() {
 			s.failed.Add(1)
 		}
-		s.open[l.transport].Add(-1)
-		s.admission.Release(q)
+		s.leave(q, &q.sessionBase)
 	})
 	return context.WithValue(ctx, sessionKey{}, q), nil
 }
@@ -127,8 +112,8 @@ func (l *quicListener) accept() {
 			q.abort()
 			continue
 		}
-		if a, ok := c.LocalAddr().(*net.UDPAddr); ok && !a.IP.IsUnspecified() {
-			q.local = a.AddrPort().Addr().Unmap().WithZone("")
+		if local := addrOfSocket(c.LocalAddr()).Addr(); !local.IsUnspecified() {
+			q.local = local
 		}
 		l.server.handshakes.Add(1)
 		l.server.conns.Go(q.run)

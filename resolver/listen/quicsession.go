@@ -1,11 +1,8 @@
 package listen
 
 import (
-	"context"
 	"errors"
 	"io"
-	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,20 +37,15 @@ type quicCodes struct {
 
 // quicSession is a connection over QUIC, from its first packet.
 type quicSession struct {
+	sessionBase
 	listener   *quicListener
 	framing    quicFraming
-	client     netip.Addr
-	local      netip.Addr
 	conn       atomic.Pointer[quic.Conn] // nil during the handshake
-	asked      atomic.Int64
-	ended      atomic.Bool  // the handshake succeeded or failed
-	aborted    atomic.Bool  // abort was called
-	untaken    atomic.Int64 // bytes of incomplete queries and of responses that the client did not take yet
-	incomplete atomic.Int64 // those of incomplete queries
-	slots      chan struct{}
-	slow       sync.WaitGroup
-	last       quic.StreamID    // the last stream that was accepted; negative: none
-	control    *quic.SendStream // of HTTP/3; set by begin
+	ended      atomic.Bool               // the handshake succeeded or failed
+	aborted    atomic.Bool               // abort was called
+	incomplete atomic.Int64              // bytes of incomplete queries
+	last       quic.StreamID             // the last stream that was accepted; negative: none
+	control    *quic.SendStream          // of HTTP/3; set by begin
 }
 
 // finish records that the handshake is over. It returns false if it was before.
@@ -64,8 +56,6 @@ func (q *quicSession) finish() bool {
 	q.listener.unfinished.Add(-1)
 	return true
 }
-
-func (q *quicSession) lastUse() int64 { return q.asked.Load() }
 
 // stop does nothing: the end of the listener ends the loop of each session.
 func (q *quicSession) stop() {}
@@ -91,9 +81,9 @@ func (q *quicSession) run() {
 			break
 		}
 		q.last = st.StreamID()
-		ws := q.listener.server.workspaces.take()
+		ws := q.server.workspaces.take()
 		q.receive(st, ws)
-		q.listener.server.workspaces.giveBack(ws)
+		q.server.workspaces.giveBack(ws)
 	}
 	q.framing.end(q)
 	q.slow.Wait()
@@ -113,7 +103,8 @@ func (q *quicSession) receive(st *quic.Stream, ws *workspace) {
 	defer q.hold(before - cap(received))
 	ws.in = received
 	if state != readLate {
-		q.serve(st, ws.batch[:1], received, state)
+		ws.batch = ws.batch[:1]
+		q.serve(st, ws.batch, received, state)
 		return
 	}
 	copied := append([]byte(nil), received...)
@@ -124,7 +115,7 @@ func (q *quicSession) receive(st *quic.Stream, ws *workspace) {
 
 // waitFor answers a query that arrives slowly. The memory of received is counted as held.
 func (q *quicSession) waitFor(st *quic.Stream, received []byte) {
-	_ = st.SetReadDeadline(time.Now().Add(q.listener.server.limits.idle))
+	_ = st.SetReadDeadline(time.Now().Add(q.server.limits.idle))
 	received, state := q.readStream(st, received)
 	defer q.hold(-cap(received))
 	q.serve(st, make([]wire.Query, 1), received, state)
@@ -143,14 +134,8 @@ func (q *quicSession) hold(n int) bool {
 	return true
 }
 
-// owe is connection.owe for a session.
-func (q *quicSession) owe(n int) bool {
-	if q.listener.server.owe(&q.untaken, n) {
-		return true
-	}
-	q.abort()
-	return false
-}
+// owe is streamServer.owe for this session.
+func (q *quicSession) owe(n int) bool { return q.server.owe(q, &q.sessionBase, n) }
 
 // readState is the state of a stream of which was read.
 type readState int
@@ -216,11 +201,10 @@ func (q *quicSession) serve(st *quic.Stream, batch []wire.Query, received []byte
 
 // answer answers one query.
 func (q *quicSession) answer(st *quic.Stream, batch []wire.Query, query []byte) {
-	s := q.listener.server
 	q.asked.Store(time.Now().UnixNano())
 	one := &batch[0]
-	one.Packet, one.Client, one.Local, one.Transport, one.Idle = query, q.client, q.local, q.listener.transport, 0
-	s.handler.Fast(batch)
+	one.Packet, one.Client, one.Local, one.Transport, one.Idle = query, q.client, q.local, q.transport, 0
+	q.server.handler.Fast(batch)
 	switch {
 	case q.framing.isViolation(one):
 		q.violated(q.framing.codes().violated, "not a query of this protocol")
@@ -229,16 +213,25 @@ func (q *quicSession) answer(st *quic.Stream, batch []wire.Query, query []byte) 
 		st.CancelWrite(q.framing.codes().internal)
 		return
 	case one.Outcome == wire.Slow:
-		if q.handOver(st, one) {
+		if q.wait(st, one) {
 			return
 		}
-		s.handler.Shed(one)
+		q.server.handler.Shed(one)
 	}
 	q.send(st, q.framing.response(one.Out))
 	if one.Renew {
-		q.handOver(nil, one)
+		q.handOver(one, nil) // if there is no place, the answer is not refreshed now
 	}
-	one.Out = small(one.Out, keptRoom)
+}
+
+// wait passes a query to the slow path. It returns false if there is no place.
+func (q *quicSession) wait(st *quic.Stream, query *wire.Query) bool {
+	return q.handOver(query, func(answered *wire.Query) {
+		go func() { // the place on the slow path is free while the client takes the answer
+			defer q.done(1)
+			q.send(st, q.framing.response(answered.Out))
+		}()
+	})
 }
 
 // send writes a response and ends the stream.
@@ -247,40 +240,10 @@ func (q *quicSession) send(st *quic.Stream, response []byte) {
 		return
 	}
 	defer q.owe(-len(response))
-	_ = st.SetWriteDeadline(time.Now().Add(q.listener.server.limits.idle))
+	_ = st.SetWriteDeadline(time.Now().Add(q.server.limits.idle))
 	if _, err := st.Write(response); err != nil {
 		st.CancelWrite(q.framing.codes().internal)
 		return
 	}
 	_ = st.Close()
-}
-
-// handOver copies a query to the slow path, and waits while this connection has its share there. The answer is sent on st, unless it is nil. handOver returns
-// false if there is no place at all.
-func (q *quicSession) handOver(st *quic.Stream, query *wire.Query) bool {
-	q.slots <- struct{}{}
-	copied := *query
-	copied.Packet = append([]byte(nil), query.Packet...)
-	copied.Out = nil
-	q.slow.Add(1)
-	s := q.listener.server
-	done := func() {
-		<-q.slots
-		q.slow.Done()
-	}
-	ok := s.pool.run(q.client, func(ctx context.Context) {
-		s.handler.Slow(ctx, &copied)
-		if st == nil || copied.Outcome != wire.Answered {
-			done()
-			return
-		}
-		go func() { // the place on the slow path is free while the client takes the answer
-			defer done()
-			q.send(st, q.framing.response(copied.Out))
-		}()
-	})
-	if !ok {
-		done()
-	}
-	return ok
 }

@@ -2,7 +2,6 @@ package listen
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/netip"
 
@@ -17,10 +16,7 @@ func (s *Server) bindSecure(c Config) error {
 		setting   string
 	}{{wire.TLS, c.TLS, "REMPART_TLS_LISTEN"}, {wire.HTTPS, c.HTTPS, "REMPART_HTTPS_LISTEN"}, {wire.QUIC, c.QUIC, "REMPART_QUIC_LISTEN"}} {
 		for _, addr := range t.addrs {
-			err := s.bindOne(addr, t.transport, t.setting, c)
-			for tries := 1; addr.Port() == 0 && errors.Is(err, ErrTaken) && tries < portTries; tries++ {
-				err = s.bindOne(addr, t.transport, t.setting, c)
-			}
+			err := bindAny(addr, func() error { return s.bindOne(addr, t.transport, t.setting, c) })
 			if err != nil && !withoutIPv6(err, addr, t.addrs, c.Log) {
 				return err
 			}

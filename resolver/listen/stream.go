@@ -52,13 +52,6 @@ type listener struct {
 	others    []string    // protocols (ALPN) of which only the handshake is served
 }
 
-// session is an open connection, over TCP or over QUIC.
-type session interface {
-	lastUse() int64 // when the last query arrived, in Unix nanoseconds
-	stop()          // takes no further queries
-	abort()         // ends it at once
-}
-
 // streamServer serves connections: TCP with or without TLS, and QUIC.
 type streamServer struct {
 	listeners      []listener
@@ -154,7 +147,7 @@ func (s *streamServer) serve(ctx context.Context, conn net.Conn, l listener) {
 		conn.Close()
 		return
 	}
-	client, local := ipOf(conn.RemoteAddr()), ipOf(conn.LocalAddr())
+	client, local := addrOfSocket(conn.RemoteAddr()).Addr(), addrOfSocket(conn.LocalAddr()).Addr()
 	if !isProxy(s.proxies, client) {
 		s.admit(ctx, tcp, client, local, l)
 		return
@@ -181,77 +174,73 @@ func (s *streamServer) admit(ctx context.Context, conn *net.TCPConn, client, loc
 	if l.transport == wire.HTTPS {
 		pipelined = maxStreams
 	}
-	c := &connection{server: s, transport: l.transport, client: client, local: local, class: authorized, slots: make(chan struct{}, pipelined)}
+	c := &connection{class: authorized}
+	c.sessionBase = sessionBase{server: s, transport: l.transport, client: client, local: local, slots: make(chan struct{}, pipelined)}
 	c.socket.conn, c.from = conn, &s.workspaces
 	if !s.serves(c.client) {
 		c.class = unauthorized
 	}
-	c.asked.Store(time.Now().UnixNano())
-	ok, evicted := true, session(nil)
-	if l.tls != nil { // no handshake is computed for an unauthorized client, except for another protocol
-		ok = (c.class == authorized || len(l.others) > 0) && s.handshakeLimit.Allow(client, s.handshakeLimit.Now())
-	}
-	if ok {
-		ok, evicted = s.admission.Admit(c, client, c.class)
-	}
-	if !ok {
+	// No handshake is computed for an unauthorized client, except for another protocol.
+	if l.tls != nil && (c.class == unauthorized && len(l.others) == 0 || !s.handshakeLimit.Allow(client, s.handshakeLimit.Now())) {
 		s.refused.Add(1)
 		conn.Close()
 		return
+	}
+	if !s.enter(c, &c.sessionBase, c.class) {
+		conn.Close()
+		return
+	}
+	s.conns.Go(func() { s.start(ctx, c, l) })
+}
+
+// enter takes a place for a session, if there is one.
+func (s *streamServer) enter(of session, b *sessionBase, class int) bool {
+	b.asked.Store(time.Now().UnixNano())
+	ok, evicted := s.admission.Admit(of, b.client, class)
+	if !ok {
+		s.refused.Add(1)
+		return false
 	}
 	if evicted != nil {
 		s.evicted.Add(1)
 		evicted.abort()
 	}
-	s.open[l.transport].Add(1)
-	s.conns.Go(func() { s.start(ctx, c, l) })
+	s.open[b.transport].Add(1)
+	return true
 }
 
-// ipOf returns the address of a socket, as queries hold it.
-func ipOf(a net.Addr) netip.Addr {
-	if a, ok := a.(*net.TCPAddr); ok {
-		return a.AddrPort().Addr().Unmap().WithZone("")
-	}
-	return netip.Addr{}
+// leave frees the place of a session.
+func (s *streamServer) leave(of session, b *sessionBase) {
+	s.open[b.transport].Add(-1)
+	s.admission.Release(of)
 }
 
 // start makes the handshake, if there is one, and then serves the connection.
 func (s *streamServer) start(ctx context.Context, c *connection, l listener) {
-	serve := func() {
-		(&stream{connection: c}).run()
-		s.end(c)
-	}
 	if l.tls == nil {
-		serve()
+		defer s.leave(c, &c.sessionBase)
+		(&stream{connection: c}).run()
 		return
 	}
 	protocol, err := c.handshake(ctx, l.tls)
 	if err != nil {
 		s.failed.Add(1)
 		c.conn.Close()
-		s.end(c)
+		s.leave(c, &c.sessionBase)
 		return
 	}
 	s.handshakes.Add(1)
-	switch {
-	case slices.Contains(l.others, protocol):
-		serve = func() {
+	s.conns.Go(func() { // in a goroutine of its own, because the handshake made the stack of this one large
+		defer s.leave(c, &c.sessionBase)
+		switch {
+		case slices.Contains(l.others, protocol):
 			c.close()
-			s.end(c)
-		}
-	case l.transport == wire.HTTPS:
-		serve = func() {
+		case l.transport == wire.HTTPS:
 			s.serveHTTPS(c, protocol)
-			s.end(c)
+		default:
+			(&stream{connection: c}).run()
 		}
-	}
-	s.conns.Go(serve) // in a goroutine of its own, because the handshake made the stack of this one large
-}
-
-// end frees the place of a connection.
-func (s *streamServer) end(c *connection) {
-	s.open[c.transport].Add(-1)
-	s.admission.Release(c)
+	})
 }
 
 // pressed reports whether so many connections are open that they must be used.
@@ -269,16 +258,17 @@ func (s *streamServer) idle(t wire.Transport) time.Duration {
 	return idle
 }
 
-// owe notes that n more bytes are held for a session, or -n fewer: answers that wait to be written, and incomplete queries over QUIC. own is the number of the session. It
-// returns false, and counts nothing, if all sessions together hold too much and this one more than a message.
-func (s *streamServer) owe(own *atomic.Int64, n int) bool {
-	mine, all := own.Add(int64(n)), s.untaken.Add(int64(n))
-	if n < 0 || all <= s.limits.untaken || mine <= wire.MaxMessage+frameHeader {
+// owe notes that n more bytes are held for a session, or -n fewer: answers that wait to be written, and incomplete queries over QUIC. If all sessions together hold
+// too much and this one more than a message, it counts nothing, ends the session and returns false.
+func (s *streamServer) owe(of session, b *sessionBase, n int) bool {
+	own, all := b.untaken.Add(int64(n)), s.untaken.Add(int64(n))
+	if n < 0 || all <= s.limits.untaken || own <= wire.MaxMessage+frameHeader {
 		return true
 	}
-	own.Add(int64(-n))
+	b.untaken.Add(int64(-n))
 	s.untaken.Add(int64(-n))
 	s.evicted.Add(1)
+	of.abort()
 	return false
 }
 

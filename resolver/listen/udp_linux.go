@@ -52,7 +52,7 @@ func newUDPWorker(conn *net.UDPConn, wildcard bool, c Config, s *Server) (*udpWo
 	}
 	w := &udpWorker{conn: conn, raw: raw, handler: c.NewHandler(), pool: s.pool, limiter: s.limiter, spin: c.Spin,
 		queries: make([]wire.Query, batchSize)}
-	w.msgs = newMessages(localAddr(conn), wildcard, s.ports, c.Proxies, &w.counts)
+	w.msgs = newMessages(addrOfSocket(conn.LocalAddr()), wildcard, s.ports, c.Proxies, &w.counts)
 	w.copies.New = func() any { return &slowQuery{} }
 	w.forward, _ = w.handler.(Forwarder)
 	w.late.init(w)

@@ -47,7 +47,7 @@ func (w *udpWorker) run() {
 	q := &batch[0]
 	q.Out = make([]byte, 0, answerSize)
 	packet := make([]byte, packetSize)
-	at := localAddr(w.conn) // for a wildcard address, the destination of a packet is not known
+	at := addrOfSocket(w.conn.LocalAddr()) // for a wildcard address, the destination of a packet is not known
 	local := at.Addr()
 	if local.IsUnspecified() {
 		local = netip.Addr{}
@@ -57,7 +57,7 @@ func (w *udpWorker) run() {
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
 			return
 		}
-		from := netip.AddrPortFrom(peer.Addr().Unmap().WithZone(""), peer.Port())
+		from := plain(peer)
 		if err != nil || w.ignores(from, at) {
 			continue
 		}

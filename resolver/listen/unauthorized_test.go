@@ -57,12 +57,14 @@ func TestUnauthorizedConnectionsUseNoSharedPlaces(t *testing.T) {
 
 // TestIdleConnectionHoldsNoMemory checks that a connection gives its workspace back, without the memory that large messages needed.
 func TestIdleConnectionHoldsNoMemory(t *testing.T) {
-	c := &connection{server: &streamServer{}}
+	c := &connection{}
+	c.server = &streamServer{}
 	c.from = &c.server.workspaces
 	c.ws = c.from.take()
 	c.ws.in = append(make([]byte, 0, 60000), "the beginning of a message"...)
 	c.ws.out = make([]byte, 0, 2*pieceRoom)
-	c.ws.batch[:1][0].Out = make([]byte, 0, 60000)
+	c.ws.batch = c.ws.batch[:1]
+	c.ws.batch[0].Out = make([]byte, 0, 60000)
 	ws := c.ws
 	c.used(4)
 	if got := string(c.ws.in); got != "beginning of a message" || cap(c.ws.in) > inRoom {

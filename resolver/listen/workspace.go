@@ -17,12 +17,12 @@ const (
 // workspace is the memory with which a connection reads queries and answers them. A connection takes one when data arrives and gives it back when no data
 // is left, so that an idle connection holds none.
 type workspace struct {
-	records []byte // TLS records that arrived; only for TLS
-	at      int    // those before this byte of records were decrypted
-	in      []byte // decrypted, or over TCP as received: messages
-	batch   []wire.Query
-	out     []byte // answers of a batch
-	scratch []byte // queries of GET requests; only for HTTP/2
+	records []byte       // TLS records that arrived; only for TLS
+	at      int          // those before this byte of records were decrypted
+	in      []byte       // decrypted, or over TCP as received: messages
+	batch   []wire.Query // in use; its capacity is streamBatch
+	out     []byte       // answers of a batch
+	scratch []byte       // queries of GET requests; only for HTTP/2
 }
 
 // workspaces lends workspaces to connections. The zero value is ready for use.
@@ -42,13 +42,18 @@ func (w *workspaces) giveBack(ws *workspace) {
 		ws.in = make([]byte, 0, inRoom)
 	}
 	ws.out, ws.scratch = small(ws.out, pieceRoom), small(ws.scratch, inRoom)
-	batch := ws.batch[:cap(ws.batch)]
-	for i := range batch {
-		q := &batch[i]
+	ws.clearBatch()
+	w.pool.Put(ws)
+}
+
+// clearBatch ends the use of the queries, without the larger buffers of their answers.
+func (ws *workspace) clearBatch() {
+	for i := range ws.batch {
+		q := &ws.batch[i]
 		q.Packet, q.Return = nil, nil
 		q.Out = small(q.Out, keptRoom)
 	}
-	w.pool.Put(ws)
+	ws.batch = ws.batch[:0]
 }
 
 // small returns an empty buffer: buf, or another one if the capacity of buf is above room.
