@@ -107,18 +107,10 @@ func (e *Endpoint) reachedBy(asked netip.Addr) (at []netip.Addr, reachable bool)
 func (e *Endpoint) service(priority uint16, name []byte, hints []netip.Addr) wire.Service {
 	s := wire.Service{Priority: priority, Target: name}
 	s.ALPN, s.Port, s.Hints, s.Path = e.ALPN, e.Port, hints, e.Path
-	if e.Port == defaultPort(e.Transport) {
+	if e.Port == e.Transport.DefaultPort() {
 		s.Port = 0
 	}
 	return s
-}
-
-// defaultPort returns the port of a transport that clients use if no other is named.
-func defaultPort(t wire.Transport) uint16 {
-	if t == wire.HTTPS {
-		return 443
-	}
-	return 853 // RFC 7858 section 3.1, RFC 9250 section 4.1.1
 }
 
 func addressType(addr netip.Addr) uint16 {

@@ -66,7 +66,11 @@ func (s *server) status() local.Status {
 	for _, addr := range s.dnsAt {
 		st.Listening = append(st.Listening, addr.String())
 	}
-	st.Listening = append(st.Listening, s.encryptedAt...)
+	for _, t := range s.encryptedAt {
+		for _, addr := range t.addrs {
+			st.Listening = append(st.Listening, t.transport.String()+"://"+addr.String())
+		}
+	}
 	st.Queries, st.Blocked = s.resolver.Totals()
 	for _, u := range s.forward.Main.Stats().Upstreams {
 		st.Upstreams = append(st.Upstreams, local.Upstream{Name: u.Upstream, Healthy: u.Healthy, Unheard: u.Reachable.IsZero(), Looping: u.Looping})

@@ -16,8 +16,8 @@ type certificates interface {
 
 	// TLS returns the TLS settings of a server with the certificates.
 	TLS() *tls.Config
-	// Leafs returns the certificates in use; the first one names this resolver.
-	Leafs() []*x509.Certificate
+	// Leaves returns the certificates in use; the first one names this resolver.
+	Leaves() []*x509.Certificate
 	// Run replaces certificates by newer ones until ctx ends. The listeners must be open.
 	Run(ctx context.Context) error
 	// Reload looks for newer certificates now.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"rempart/cmd/rempart/setup"
@@ -13,16 +14,32 @@ import (
 // designateEvery is the time after which a loaded certificate, or the expiry of one, changes the encrypted transports that clients discover.
 const designateEvery = 10 * time.Second
 
+// transportAddresses are the addresses on which an encrypted transport listens.
+type transportAddresses struct {
+	transport wire.Transport
+	addrs     []netip.AddrPort
+}
+
+// encryptedAddresses returns the encrypted transports that listen, in the order in which clients should prefer them: TLS costs the least CPU.
+func encryptedAddresses(sockets *listen.Server) (all []transportAddresses) {
+	for _, t := range []wire.Transport{wire.TLS, wire.HTTPS, wire.QUIC} {
+		if addrs := sockets.AddrsOf(t); len(addrs) > 0 {
+			all = append(all, transportAddresses{t, addrs})
+		}
+	}
+	return all
+}
+
 // designate keeps the encrypted transports that clients discover equal to those that listen with the certificates in use. It returns when ctx ends.
-func (s *server) designate(ctx context.Context, sockets *listen.Server) error {
+func (s *server) designate(ctx context.Context) error {
 	var endpoints []resolver.Endpoint
-	for _, transport := range []wire.Transport{wire.TLS, wire.HTTPS, wire.QUIC} { // TLS first: it costs the least CPU
-		endpoints = append(endpoints, setup.Endpoints(transport, sockets.AddrsOf(transport))...)
+	for _, t := range s.encryptedAt {
+		endpoints = append(endpoints, setup.Endpoints(t.transport, t.addrs)...)
 	}
 	ticker := time.NewTicker(designateEvery)
 	defer ticker.Stop()
 	for {
-		s.resolver.SetDesignated(setup.Designated(endpoints, s.secure.Leafs(), time.Now()))
+		s.resolver.SetDesignated(setup.Designated(endpoints, s.secure.Leaves(), time.Now()))
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():

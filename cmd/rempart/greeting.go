@@ -25,7 +25,10 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 		fmt.Fprintf(w, "  %-10s %s\n", label, fmt.Sprintf(format, args...))
 	}
 	fmt.Fprintf(w, "Rempart %s answers DNS on %s, over UDP and TCP.\n", cli.Version(), join(addrs))
-	greetEncrypted(line, sockets)
+	for _, t := range s.encryptedAt {
+		about := map[wire.Transport]string{wire.TLS: "DNS over TLS", wire.HTTPS: "DNS over HTTPS, path " + wire.DoHPath + ", with HTTP/2 and HTTP/3", wire.QUIC: "DNS over QUIC"}
+		line(t.transport.String(), "%s (%s)", join(t.addrs), about[t.transport])
+	}
 	verb := "blocking"
 	if s.config.Mode == config.Observe {
 		verb = "observing"
@@ -77,18 +80,6 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 		}
 	}
 	line("try", "%s", tryCommand(addrs))
-}
-
-// greetEncrypted writes where the encrypted transports are.
-func greetEncrypted(line func(label, format string, args ...any), sockets *listen.Server) {
-	for _, t := range []struct {
-		transport wire.Transport
-		about     string
-	}{{wire.TLS, "%s (DNS over TLS)"}, {wire.HTTPS, "%s (DNS over HTTPS, path /dns-query, with HTTP/2 and HTTP/3)"}, {wire.QUIC, "%s (DNS over QUIC)"}} {
-		if addrs := sockets.AddrsOf(t.transport); len(addrs) > 0 {
-			line(t.transport.String(), t.about, join(addrs))
-		}
-	}
 }
 
 func join(addrs []netip.AddrPort) string {

@@ -26,7 +26,6 @@ import (
 	"rempart/internal/admin"
 	"rempart/internal/config"
 	"rempart/internal/web"
-	"rempart/internal/wire"
 	"rempart/resolver"
 	"rempart/resolver/cache"
 	"rempart/resolver/listen"
@@ -80,7 +79,7 @@ type server struct {
 	started     time.Time
 	again       chan struct{}    // signals that a command requests a reload
 	dnsAt       []netip.AddrPort // addresses of the DNS listeners over UDP and TCP
-	encryptedAt []string         // URLs of the encrypted transports
+	encryptedAt []transportAddresses
 	pageAt      []netip.AddrPort // addresses of the page
 	metricsAt   []netip.AddrPort // addresses of the metrics
 	ending      atomic.Bool
@@ -206,8 +205,9 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	above, ctx := errgroup.WithContext(ctx)
 	above.Go(func() error { return s.resolver.Run(ctx) })
 	above.Go(func() error { return sockets.Run(ctx) })
+	s.encryptedAt = encryptedAddresses(sockets)
 	if s.secure != nil {
-		above.Go(func() error { return s.designate(ctx, sockets) })
+		above.Go(func() error { return s.designate(ctx) })
 	}
 	if err := s.serveHTTP(ctx, above); err != nil {
 		s.log.Error("a web listener could not be opened; DNS is answered without it", "error", err)
@@ -217,11 +217,6 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	}
 	above.Go(func() error { return s.reloads(ctx, hangup) })
 	s.dnsAt = sockets.Addrs()
-	for _, t := range []wire.Transport{wire.TLS, wire.HTTPS, wire.QUIC} {
-		for _, addr := range sockets.AddrsOf(t) {
-			s.encryptedAt = append(s.encryptedAt, t.String()+"://"+addr.String())
-		}
-	}
 	s.serveSocket(ctx, above)
 	above.Go(func() error { return s.feeds.Run(ctx) })
 	greet(cli.Redact(cmd.OutOrStdout()), s, sockets)

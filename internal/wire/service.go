@@ -14,6 +14,45 @@ const (
 	keyPath     uint16 = 7
 )
 
+// DoHPath is the path of DNS over HTTPS (RFC 8484 section 4.1.1): one on every server, so that clients can be configured by the host name alone.
+const DoHPath = "/dns-query"
+
+// Protocol IDs (ALPN) of the encrypted transports (RFC 7858, RFC 9250, RFC 8484 over HTTP/2 and HTTP/3).
+const (
+	ALPNTLS   = "dot"
+	ALPNQUIC  = "doq"
+	ALPNHTTP2 = "h2"
+	ALPNHTTP3 = "h3"
+)
+
+// DefaultPort returns the port of a transport that clients use if no other is named.
+func (t Transport) DefaultPort() uint16 {
+	switch t {
+	case UDP, TCP:
+		return 53
+	case HTTPS:
+		return 443
+	}
+	return 853 // RFC 7858 section 3.1, RFC 9250 section 4.1.1
+}
+
+// ParamsOf returns the parameters of an encrypted transport of this program on a port. The default port is left out (RFC 9461 section 4.2).
+func ParamsOf(t Transport, port uint16) ServiceParams {
+	p := ServiceParams{Port: port}
+	if port == t.DefaultPort() {
+		p.Port = 0
+	}
+	switch t {
+	case TLS:
+		p.ALPN = []string{ALPNTLS}
+	case HTTPS:
+		p.ALPN, p.Path = []string{ALPNHTTP2, ALPNHTTP3}, DoHPath+"{?dns}" // RFC 9461 section 5
+	case QUIC:
+		p.ALPN = []string{ALPNQUIC}
+	}
+	return p
+}
+
 // Service is the data of an SVCB record in ServiceMode (RFC 9460 section 2.4.3) that describes one transport of a DNS server (RFC 9461).
 type Service struct {
 	Priority uint16 // 1 or more; clients prefer low numbers

@@ -58,7 +58,7 @@ func TestBackend(t *testing.T) {
 				transport.Protocols.SetUnencryptedHTTP2(proto == 2)
 				defer transport.CloseIdleConnections()
 				for _, method := range []string{"GET", "POST"} {
-					r, err := http.NewRequest(method, "http://"+at+DoHPath+"?dns="+base64.RawURLEncoding.EncodeToString(q), bytes.NewReader(q))
+					r, err := http.NewRequest(method, "http://"+at+wire.DoHPath+"?dns="+base64.RawURLEncoding.EncodeToString(q), bytes.NewReader(q))
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -8,9 +8,6 @@ import (
 	"rempart/internal/wire"
 )
 
-// DoHPath is the path of DNS over HTTPS (RFC 8484 section 4.1.1; the same on every server of ours, so that clients can be configured by the host name alone).
-const DoHPath = "/dns-query"
-
 const (
 	dnsMessage = "application/dns-message" // RFC 8484 section 6
 	// maxEncoded is the largest dns parameter: a message of the largest size, in base64url.
@@ -28,7 +25,7 @@ const (
 )
 
 // explanationOfRequest is the content of every response without an answer.
-const explanationOfRequest = "This is a DNS over HTTPS server (RFC 8484): send a DNS query in application/dns-message to " + DoHPath + ", by POST, or by GET in the parameter dns.\n"
+const explanationOfRequest = "This is a DNS over HTTPS server (RFC 8484): send a DNS query in application/dns-message to " + wire.DoHPath + ", by POST, or by GET in the parameter dns.\n"
 
 // dohRequest is what DNS over HTTPS needs of an HTTP request.
 type dohRequest struct {
@@ -73,7 +70,7 @@ func (h *requestHead) isMalformed() bool { return h.malformed || h.method == "" 
 func (r *dohRequest) status() int {
 	path, _, _ := strings.Cut(r.target, "?")
 	switch {
-	case path != DoHPath:
+	case path != wire.DoHPath:
 		return statusNotFound
 	case r.method == "GET":
 	case r.method != "POST":

@@ -14,8 +14,6 @@ const (
 	doqExcessiveLoad = 4
 )
 
-const protocolDoQ = "doq"
-
 // doq is the framing of DNS over QUIC: a stream holds one message behind its length (RFC 9250 section 4.2).
 type doq struct{}
 

@@ -65,7 +65,7 @@ func newH2(c *connection) *h2Conn {
 
 // serveHTTPS serves a connection after its handshake, which negotiated the protocol.
 func (s *streamServer) serveHTTPS(c *connection, protocol string) {
-	if protocol == protocolDoH {
+	if protocol == wire.ALPNHTTP2 {
 		newH2(c).run()
 		return
 	}

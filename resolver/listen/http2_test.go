@@ -62,7 +62,7 @@ func (c *h2Client) post(id uint32, query []byte) {
 
 // head sends the header of a POST request.
 func (c *h2Client) head(id uint32, end bool) {
-	block := c.encode(":method", "POST", ":scheme", "https", ":authority", "dns.example", ":path", DoHPath, "content-type", dnsMessage)
+	block := c.encode(":method", "POST", ":scheme", "https", ":authority", "dns.example", ":path", wire.DoHPath, "content-type", dnsMessage)
 	_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndHeaders: true, EndStream: end})
 }
 
@@ -221,7 +221,7 @@ func TestManyRequestsTogether(t *testing.T) {
 			c.post(3+2*i, query(t, uint16(i), "a.example"))
 			continue
 		}
-		c.get(3+2*i, DoHPath+"?dns="+base64.RawURLEncoding.EncodeToString(query(t, uint16(i), "a.example")))
+		c.get(3+2*i, wire.DoHPath+"?dns="+base64.RawURLEncoding.EncodeToString(query(t, uint16(i), "a.example")))
 	}
 	c.Framer = to
 	if _, err := c.conn.Write(all.Bytes()); err != nil {
@@ -295,7 +295,7 @@ func TestProtocolViolations(t *testing.T) {
 		send func(c *h2Client)
 		want http2.ErrCode
 	}{
-		{"an even stream", func(c *h2Client) { c.get(2, DoHPath) }, http2.ErrCodeProtocol},
+		{"an even stream", func(c *h2Client) { c.get(2, wire.DoHPath) }, http2.ErrCodeProtocol},
 		{"content on an idle stream", func(c *h2Client) { _ = c.WriteData(7, true, []byte("x")) }, http2.ErrCodeProtocol},
 		{"a frame within a header block", func(c *h2Client) {
 			_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x82}})
@@ -375,7 +375,7 @@ func TestRefusedStreams(t *testing.T) {
 	s, client := serveTLS(t, &fakeHandler{}, Config{}, nil)
 	c := dialH2(t, s, client)
 	_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.encode(":method", "GET"), EndHeaders: true, EndStream: true})
-	_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: c.encode("a", "b", ":method", "GET", ":path", DoHPath), EndHeaders: true, EndStream: true})
+	_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: c.encode("a", "b", ":method", "GET", ":path", wire.DoHPath), EndHeaders: true, EndStream: true})
 	c.post(5, []byte("not a query"))
 	for i := range uint32(maxStreams + 1) {
 		c.head(7+2*i, false) // incomplete
@@ -511,7 +511,7 @@ func TestHarmlessFrames(t *testing.T) {
 	_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 5, BlockFragment: wrong, EndHeaders: true})
 	_ = c.WriteData(5, false, []byte("x"))
 	_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 5, BlockFragment: c.encode("a", "b"), EndHeaders: true, EndStream: true})
-	head := c.encode(":method", "HEAD", ":scheme", "https", ":path", DoHPath)
+	head := c.encode(":method", "HEAD", ":scheme", "https", ":path", wire.DoHPath)
 	_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 7, BlockFragment: head, EndHeaders: true, EndStream: true})
 	_ = c.WriteWindowUpdate(0, 1<<20)
 	for i := range uint32(100) {

@@ -39,7 +39,6 @@ const (
 )
 
 const (
-	protocolHTTP3   = "h3"
 	h3UniStreams    = 3       // of a client: control, encoder and decoder
 	maxCriticalData = 1 << 20 // on each of these streams, over the life of a connection
 )

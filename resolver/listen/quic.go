@@ -50,10 +50,10 @@ func (s *streamServer) addQUIC(packets *net.UDPConn, base *tls.Config, transport
 
 // listen begins to accept connections.
 func (l *quicListener) listen() (err error) {
-	protocol, uniStreams := protocolDoQ, int64(-1) // none
+	protocol, uniStreams := wire.ALPNQUIC, int64(-1) // none
 	l.framing = doq{}
 	if l.transport == wire.HTTPS {
-		protocol, uniStreams, l.framing = protocolHTTP3, h3UniStreams, h3{}
+		protocol, uniStreams, l.framing = wire.ALPNHTTP3, h3UniStreams, h3{}
 	}
 	l.tls.MinVersion, l.tls.NextProtos = tls.VersionTLS13, []string{protocol}
 	l.listener, err = l.quic.Listen(l.tls, &quic.Config{

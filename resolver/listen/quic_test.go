@@ -22,9 +22,9 @@ import (
 func dialQUIC(t testing.TB, s *Server, client *tls.Config, transport wire.Transport) *quic.Conn {
 	t.Helper()
 	config := client.Clone()
-	config.NextProtos = []string{protocolDoQ}
+	config.NextProtos = []string{wire.ALPNQUIC}
 	if transport == wire.HTTPS {
-		config.NextProtos = []string{protocolHTTP3}
+		config.NextProtos = []string{wire.ALPNHTTP3}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
@@ -197,7 +197,7 @@ func TestRetryUnderLoad(t *testing.T) {
 	}
 	refuses.Store(true)
 	config := client.Clone()
-	config.NextProtos = []string{protocolDoQ}
+	config.NextProtos = []string{wire.ALPNQUIC}
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	if _, err := quic.DialAddr(ctx, s.AddrsOf(wire.QUIC)[0].String(), config, nil); err == nil || ctx.Err() != nil {
@@ -228,7 +228,7 @@ func TestStopOverQUIC(t *testing.T) {
 // TestNoEarlyData checks that a client that resumes its session sends its query after the handshake only.
 func TestNoEarlyData(t *testing.T) {
 	s, client := serveTLS(t, &fakeHandler{}, Config{}, nil)
-	client.ClientSessionCache, client.NextProtos = tls.NewLRUClientSessionCache(1), []string{protocolDoQ}
+	client.ClientSessionCache, client.NextProtos = tls.NewLRUClientSessionCache(1), []string{wire.ALPNQUIC}
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	for i := range 2 {
@@ -268,7 +268,7 @@ func TestUntakenAnswersOverQUIC(t *testing.T) {
 	g := &gates{}
 	s, client := serveTLS(t, &fakeHandler{large: 60_000, gate: g.wait}, Config{}, nil)
 	config := client.Clone()
-	config.NextProtos = []string{protocolDoQ}
+	config.NextProtos = []string{wire.ALPNQUIC}
 	c, err := quic.DialAddr(context.Background(), s.AddrsOf(wire.QUIC)[0].String(), config, &quic.Config{InitialStreamReceiveWindow: 1, MaxStreamReceiveWindow: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -288,7 +288,7 @@ func TestEvictedHandshakeIsClosed(t *testing.T) {
 	s, client := serveTLS(t, &fakeHandler{}, Config{}, nil)
 	l := s.streams.quic[len(s.streams.quic)-1]
 	config := client.Clone()
-	config.NextProtos = []string{protocolDoQ}
+	config.NextProtos = []string{wire.ALPNQUIC}
 	go func() { // aborts the session as soon as it is admitted
 		for range 100_000 {
 			l.server.admission.Each(session.abort)

@@ -16,8 +16,6 @@ import (
 const (
 	recordHeader = 5                             // of a TLS record: its length is in the last two bytes (RFC 8446 section 5.1)
 	recordRoom   = recordHeader + 16<<10 + 2<<10 // the largest record (RFC 5246 section 6.2.3; smaller in TLS 1.3)
-	protocolDoT  = "dot"                         // ALPN of DNS over TLS
-	protocolDoH  = "h2"                          // ALPN of HTTP/2
 	protocolHTTP = "http/1.1"                    // offered only to answer that it is not supported
 	handshakeFor = 5 * time.Second               // for a TLS handshake
 	handshakeNow = 2 * time.Second               // the same while half of all connections are taken, and of unauthorized clients
@@ -35,9 +33,9 @@ func serverTLS(base *tls.Config, transport wire.Transport) *tls.Config {
 	}
 	switch transport {
 	case wire.HTTPS:
-		c.MinVersion, c.NextProtos = tls.VersionTLS13, []string{protocolDoH, protocolHTTP}
+		c.MinVersion, c.NextProtos = tls.VersionTLS13, []string{wire.ALPNHTTP2, protocolHTTP}
 	default:
-		c.MinVersion, c.NextProtos = tls.VersionTLS12, []string{protocolDoT}
+		c.MinVersion, c.NextProtos = tls.VersionTLS12, []string{wire.ALPNTLS}
 	}
 	c.NextProtos = append(c.NextProtos, base.NextProtos...)
 	return c

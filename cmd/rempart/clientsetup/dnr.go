@@ -20,17 +20,11 @@ const maxOption = 255
 
 // transports returns the parameters of each transport, in the order in which clients should prefer them.
 func (s *Service) transports() (all []wire.ServiceParams) {
-	unless := func(port, usual uint16) uint16 {
-		if port == usual {
-			return 0
-		}
-		return port
-	}
 	if s.TLSPort != 0 {
-		all = append(all, wire.ServiceParams{ALPN: []string{"dot"}, Port: unless(s.TLSPort, tlsPort)})
+		all = append(all, wire.ParamsOf(wire.TLS, s.TLSPort))
 	}
 	if s.HTTPSPort != 0 {
-		all = append(all, wire.ServiceParams{ALPN: []string{"h2", "h3"}, Port: unless(s.HTTPSPort, httpsPort), Path: s.Path + "{?dns}"})
+		all = append(all, wire.ParamsOf(wire.HTTPS, s.HTTPSPort))
 	}
 	return all
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"rempart/internal/wire"
 )
 
 // android returns the host name for Android, which asks over TLS on port 853.
@@ -105,7 +107,7 @@ func resolved(s *Service) (string, error) {
 	var servers []string
 	for _, addr := range s.Addrs {
 		at := addr.String()
-		if s.TLSPort != tlsPort {
+		if s.TLSPort != wire.TLS.DefaultPort() {
 			at = netip.AddrPortFrom(addr, s.TLSPort).String()
 		}
 		servers = append(servers, at+"#"+s.Name)
@@ -154,7 +156,7 @@ func dnsmasq(s *Service) (string, error) {
 	b.WriteString("no-resolv\n")
 	for _, addr := range s.Addrs {
 		at := addr.String()
-		if s.DNSPort != dnsPort {
+		if s.DNSPort != wire.UDP.DefaultPort() {
 			at += fmt.Sprintf("#%d", s.DNSPort)
 		}
 		fmt.Fprintf(&b, "server=%s\n", at)

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+
+	"rempart/internal/wire"
 )
 
 // Service describes how clients reach a server.
@@ -20,17 +22,10 @@ type Service struct {
 	Link         string       // URL for the QR code; "" for the content that suits the transports
 }
 
-// The ports that clients use if no other is named.
-const (
-	dnsPort   = 53
-	tlsPort   = 853
-	httpsPort = 443
-)
-
 // URL returns the URL of DNS over HTTPS.
 func (s *Service) URL() string {
 	host := s.Name
-	if s.HTTPSPort != httpsPort {
+	if s.HTTPSPort != wire.HTTPS.DefaultPort() {
 		host = net.JoinHostPort(host, strconv.Itoa(int(s.HTTPSPort)))
 	}
 	return "https://" + host + s.Path
@@ -59,13 +54,14 @@ func (s *Service) needHTTPS() error {
 
 // needUsualTLS returns an error unless the server answers DNS over TLS on the only port that the client can use.
 func (s *Service) needUsualTLS() error {
+	usual := wire.TLS.DefaultPort()
 	switch s.TLSPort {
 	case 0:
 		return noTLS
-	case tlsPort:
+	case usual:
 		return nil
 	}
-	return Missing(fmt.Sprintf("it uses DNS over TLS on port %d only, and this server answers on port %d: set REMPART_TLS_LISTEN=:%d", tlsPort, s.TLSPort, tlsPort))
+	return Missing(fmt.Sprintf("it uses DNS over TLS on port %d only, and this server answers on port %d: set REMPART_TLS_LISTEN=:%d", usual, s.TLSPort, usual))
 }
 
 // needTLSAddress returns an error unless the server answers DNS over TLS at a known address.

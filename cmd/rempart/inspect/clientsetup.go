@@ -19,6 +19,7 @@ import (
 	"rempart/cmd/rempart/setup"
 	"rempart/internal/config"
 	"rempart/internal/spelling"
+	"rempart/internal/wire"
 )
 
 // clientSetup holds the flags of the command.
@@ -151,10 +152,10 @@ func (o *clientSetup) service(c *config.Config, server identity) (s *clientsetup
 		}
 	}
 	s = &clientsetup.Service{
-		Name: server.name, Organisation: c.Organisation, Path: setup.DoHPath, Link: o.link,
-		TLSPort: usualPort(c.TLSListen, 853), HTTPSPort: usualPort(c.HTTPSListen, 443),
+		Name: server.name, Organisation: c.Organisation, Path: wire.DoHPath, Link: o.link,
+		TLSPort: usualPort(c.TLSListen, wire.TLS.DefaultPort()), HTTPSPort: usualPort(c.HTTPSListen, wire.HTTPS.DefaultPort()),
 	}
-	s.DNSPort = usualPort(slices.DeleteFunc(slices.Clone(c.Listen), func(a netip.AddrPort) bool { return a.Addr().IsLoopback() }), 53)
+	s.DNSPort = usualPort(slices.DeleteFunc(slices.Clone(c.Listen), func(a netip.AddrPort) bool { return a.Addr().IsLoopback() }), wire.UDP.DefaultPort())
 	s.Addrs, err = o.addrs(c, server.addresses)
 	return s, err
 }

@@ -57,16 +57,17 @@ func (a *ACME) TLS() *tls.Config {
 			if acme.IsChallenge(hello) {
 				return a.manager.ChallengeCertificate(hello.ServerName)
 			}
-			all := a.manager.Certificates()
-			for _, c := range all {
-				if hello.SupportsCertificate(c.Certificate) == nil {
-					return c.Certificate, nil
+			c := suitable(hello, func(yield func(*tls.Certificate) bool) {
+				for _, c := range a.manager.Certificates() {
+					if !yield(c.Certificate) {
+						return
+					}
 				}
-			}
-			if len(all) == 0 {
+			})
+			if c == nil {
 				return nil, errors.New("no certificate was issued yet")
 			}
-			return all[0].Certificate, nil
+			return c, nil
 		},
 	}
 }
@@ -74,8 +75,8 @@ func (a *ACME) TLS() *tls.Config {
 // Page answers the challenges of the authority over HTTP, and passes all other requests to page.
 func (a *ACME) Page(page http.Handler) http.Handler { return a.manager.Handler(page) }
 
-// Leafs returns the certificates in use.
-func (a *ACME) Leafs() (all []*x509.Certificate) {
+// Leaves returns the certificates in use.
+func (a *ACME) Leaves() (all []*x509.Certificate) {
 	for _, c := range a.manager.Certificates() {
 		all = append(all, c.Leaf)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"iter"
 	"log/slog"
 	"time"
 
@@ -129,8 +130,8 @@ func (s *Certificates) HasName(name string) bool {
 	return s.pairs[0].get().Leaf.VerifyHostname(name) == nil
 }
 
-// Leafs returns the certificates in use.
-func (s *Certificates) Leafs() (all []*x509.Certificate) {
+// Leaves returns the certificates in use.
+func (s *Certificates) Leaves() (all []*x509.Certificate) {
 	for _, pair := range s.pairs {
 		all = append(all, pair.get().Leaf)
 	}
@@ -143,14 +144,28 @@ func (s *Certificates) TLS() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			for _, pair := range s.pairs {
-				if c := pair.get(); hello.SupportsCertificate(c) == nil {
-					return c, nil
+			return suitable(hello, func(yield func(*tls.Certificate) bool) {
+				for _, pair := range s.pairs {
+					if !yield(pair.get()) {
+						return
+					}
 				}
-			}
-			return s.pairs[0].get(), nil
+			}), nil
 		},
 	}
+}
+
+// suitable returns the first certificate that is valid for the name a client asks for and whose key it supports, else the first one; nil if there is none.
+func suitable(hello *tls.ClientHelloInfo, all iter.Seq[*tls.Certificate]) (first *tls.Certificate) {
+	for c := range all {
+		if hello.SupportsCertificate(c) == nil {
+			return c
+		}
+		if first == nil {
+			first = c
+		}
+	}
+	return first
 }
 
 // ServerTLS returns the TLS settings of a server that does not request client certificates. It returns nil for a nil certificate.

@@ -11,20 +11,10 @@ import (
 	"rempart/resolver"
 )
 
-// DoHPath is the path of DNS over HTTPS.
-const DoHPath = "/dns-query"
-
 // Endpoints returns the endpoints of a transport that listens on addrs, one for each port.
 func Endpoints(transport wire.Transport, addrs []netip.AddrPort) (all []resolver.Endpoint) {
-	e := resolver.Endpoint{Transport: transport}
-	switch transport {
-	case wire.TLS:
-		e.ALPN = []string{"dot"}
-	case wire.HTTPS:
-		e.ALPN, e.Path = []string{"h2", "h3"}, DoHPath+"{?dns}" // RFC 9461 section 5
-	case wire.QUIC:
-		e.ALPN = []string{"doq"}
-	}
+	params := wire.ParamsOf(transport, 0)
+	e := resolver.Endpoint{Transport: transport, ALPN: params.ALPN, Path: params.Path}
 	at := map[uint16]int{} // indices of all, by port
 	for _, addr := range addrs {
 		i, known := at[addr.Port()]

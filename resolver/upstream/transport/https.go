@@ -60,7 +60,7 @@ func newHTTPSClient(c *Config, dial dialFunc) *httpsClient {
 		stop := context.AfterFunc(c.Context, func() { conn.Close() })
 		return &countedConn{Conn: conn, closed: sync.OnceFunc(func() { stop(); <-links })}, nil
 	}
-	secure := dialTLS(e, tlsConfig(e, c.RootCAs, "h2"), plain)
+	secure := dialTLS(e, tlsConfig(e, c.RootCAs, wire.ALPNHTTP2), plain)
 	h := &httpsClient{url: requestURL(e)}
 	h.send, h.spend = h.postWithRoom, c.Spend
 	h.open = func() *http.Transport {
@@ -81,7 +81,7 @@ func newHTTPSClient(c *Config, dial dialFunc) *httpsClient {
 				if err != nil {
 					return nil, fmt.Errorf("%w: %w", errConnecting, err)
 				}
-				if got := conn.(*tls.Conn).ConnectionState().NegotiatedProtocol; got != "h2" {
+				if got := conn.(*tls.Conn).ConnectionState().NegotiatedProtocol; got != wire.ALPNHTTP2 {
 					conn.Close()
 					return nil, fmt.Errorf("%w: %w: the server does not support HTTP/2", errConnecting, errHandshake)
 				}

@@ -49,7 +49,7 @@ type quicLink struct {
 // newQUICClient makes a client. It opens nothing yet. Its connections are closed when the context of c ends.
 func newQUICClient(c *Config) *quicClient {
 	e := c.Endpoint
-	secure := tlsConfig(e, c.RootCAs, "doq")
+	secure := tlsConfig(e, c.RootCAs, wire.ALPNQUIC)
 	config := &quic.Config{
 		HandshakeIdleTimeout: dialTimeout, MaxIdleTimeout: secureIdle, TokenStore: quic.NewLRUTokenStore(1, sessionsKept),
 		MaxIncomingStreams: -1, MaxIncomingUniStreams: -1,

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rempart/internal/pause"
+	"rempart/internal/wire"
 )
 
 const (
@@ -131,7 +132,7 @@ func newStream(c *Config, dial dialFunc) *stream {
 	e := c.Endpoint
 	connect := func(ctx context.Context) (net.Conn, error) { return dial(ctx, "tcp", e.Addr.String()) }
 	if e.Protocol == TLS {
-		connect = dialTLS(e, tlsConfig(e, c.RootCAs, "dot"), connect)
+		connect = dialTLS(e, tlsConfig(e, c.RootCAs, wire.ALPNTLS), connect)
 	}
 	return &stream{dial: connect, group: group{c.Context, c.Start}, spend: c.Spend, foreign: c.Foreign}
 }
