@@ -71,15 +71,17 @@ var cmdRules = map[string]struct {
 	may []string
 	why string
 }{
-	"cmd/rempart":         {[]string{"cmd/rempart/cli", "cmd/rempart/inspect", "cmd/rempart/operate", "cmd/rempart/report", "cmd/rempart/setup"}, "main wires everything together"},
-	"cmd/rempart/operate": {[]string{"cmd/rempart/cli", "cmd/rempart/report", "cmd/rempart/setup"}, "commands of operators know no lists of this machine"},
-	"cmd/rempart/inspect": {[]string{"cmd/rempart/cli", "cmd/rempart/clientsetup", "cmd/rempart/report", "cmd/rempart/setup"}, "commands that examine lists call no control"},
-	"cmd/rempart/setup":   {[]string{"cmd/rempart/report", "cmd/rempart/setup/acme"}, "parts are made from settings, independent of the command"},
+	"cmd/rempart":         {[]string{"cmd/rempart/cli", "cmd/rempart/inspect", "cmd/rempart/operate", "cmd/rempart/report", "cmd/rempart/setup", "cmd/rempart/setup/certificates", "cmd/rempart/setup/reload"}, "main wires everything together"},
+	"cmd/rempart/operate": {[]string{"cmd/rempart/cli", "cmd/rempart/report", "cmd/rempart/setup", "cmd/rempart/setup/certificates"}, "commands of operators know no lists of this machine"},
+	"cmd/rempart/inspect": {[]string{"cmd/rempart/cli", "cmd/rempart/clientsetup", "cmd/rempart/report", "cmd/rempart/setup", "cmd/rempart/setup/certificates"}, "commands that examine lists call no control"},
+	"cmd/rempart/setup":   {[]string{"cmd/rempart/report", "cmd/rempart/setup/certificates", "cmd/rempart/setup/reload"}, "parts are made from settings, independent of the command"},
 	"cmd/rempart/cli":     {[]string{"cmd/rempart/report"}, "it does not depend on what a command does"},
 	"cmd/rempart/report":  {nil, "it only describes"},
 
-	"cmd/rempart/setup/acme":  {nil, "it gets certificates, independent of the settings and of who uses them"},
-	"cmd/rempart/clientsetup": {nil, "it only writes settings of clients, independent of where a server's own settings are"},
+	"cmd/rempart/setup/certificates":      {[]string{"cmd/rempart/report", "cmd/rempart/setup/certificates/acme", "cmd/rempart/setup/reload"}, "certificates do not depend on the listeners and commands that use them"},
+	"cmd/rempart/setup/reload":            {nil, "it loads any value from any file"},
+	"cmd/rempart/setup/certificates/acme": {nil, "it gets certificates, independent of the settings and of who uses them"},
+	"cmd/rempart/clientsetup":             {nil, "it only writes settings of clients, independent of where a server's own settings are"},
 }
 
 // TestCommandImports checks the imports between the packages below cmd.
@@ -123,9 +125,9 @@ var outside = map[string]struct {
 	"os":                           {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/changeset/", "internal/config/", "internal/durable/", "internal/filewatch/", "internal/local/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "internal/setfile/", "internal/signing/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
 	"github.com/dchest/siphash":    {[]string{"resolver/cookie/"}, "only server cookies need it"},
 
-	"github.com/caddyserver/certmagic": {[]string{"cmd/rempart/setup/acme/"}, "one package knows how certificates are requested: all others know certificates"},
-	"github.com/mholt/acmez":           {[]string{"cmd/rempart/setup/acme/"}, "ACME is spoken in one package"},
-	"go.uber.org/zap":                  {[]string{"cmd/rempart/setup/acme/"}, "certmagic logs with it; we log with slog"},
+	"github.com/caddyserver/certmagic": {[]string{"cmd/rempart/setup/certificates/acme/"}, "one package knows how certificates are requested: all others know certificates"},
+	"github.com/mholt/acmez":           {[]string{"cmd/rempart/setup/certificates/acme/"}, "ACME is spoken in one package"},
+	"go.uber.org/zap":                  {[]string{"cmd/rempart/setup/certificates/acme/"}, "certmagic logs with it; we log with slog"},
 }
 
 // pure lists packages that do no I/O although they are in a folder for which outside allows it.

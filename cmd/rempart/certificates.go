@@ -5,13 +5,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"rempart/cmd/rempart/setup/certificates"
 
-	"rempart/cmd/rempart/setup"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
-// certificates are the certificates of the encrypted transports. They come from files (REMPART_CERT) or from an ACME authority (REMPART_ACME).
-type certificates interface {
+// publicCertificates are the certificates of the encrypted transports. They come from files (REMPART_CERT) or from an ACME authority (REMPART_ACME).
+type publicCertificates interface {
 	prometheus.Collector
 
 	// TLS returns the TLS settings of a server with the certificates.
@@ -28,13 +28,13 @@ type certificates interface {
 func (s *server) openCertificates() (err error) {
 	switch {
 	case len(s.config.ACME) > 0:
-		issued, err := setup.NewACME(s.config, s.forward.Dialer().DialContext, s.log)
+		issued, err := certificates.NewACME(s.config, s.forward.Dialer().DialContext, s.log)
 		if err != nil {
 			return err
 		}
 		s.secure, s.page = issued, issued.Page(s.page)
 	case len(s.config.Cert) > 0:
-		s.secure, err = setup.NewPublicCertificates(s.config, s.log)
+		s.secure, err = certificates.NewPublic(s.config, s.log)
 	}
 	return err
 }

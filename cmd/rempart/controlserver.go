@@ -21,6 +21,8 @@ import (
 	"rempart/blocklist"
 	"rempart/blocklist/feed"
 	"rempart/cmd/rempart/setup"
+	"rempart/cmd/rempart/setup/certificates"
+	"rempart/cmd/rempart/setup/reload"
 	"rempart/internal/config"
 	"rempart/internal/journal"
 	"rempart/internal/journal/mirror"
@@ -37,10 +39,10 @@ type controlServer struct {
 	feeds     *signing.SecretKey
 	stream    *stream.Stream
 	control   *journal.Control
-	api       atomic.Pointer[pushapi.API]       // nil until the API is open
-	rpz       *setup.Zones                      // nil without policy zones
-	secure    *setup.ServerCertificate          // nil: without TLS
-	trusted   *setup.Reloadable[*x509.CertPool] // the authorities for the external NATS cluster; nil: those of the system
+	api       atomic.Pointer[pushapi.API]   // nil until the API is open
+	rpz       *setup.Zones                  // nil without policy zones
+	secure    *certificates.API             // nil: without TLS
+	trusted   *reload.Value[*x509.CertPool] // the authorities for the external NATS cluster; nil: those of the system
 	lists     *feed.Lists
 	pushAt    []netip.AddrPort // addresses of the API, once it is served
 	metricsAt []netip.AddrPort // addresses of the metrics, if control is alone in its process
@@ -58,7 +60,7 @@ func openControlServer(ctx context.Context, c *config.Config, log *slog.Logger, 
 		return nil, err
 	}
 	var err error
-	if k.secure, err = setup.NewServerCertificate(c, log); err != nil {
+	if k.secure, err = certificates.NewAPI(c, log); err != nil {
 		return nil, err
 	}
 	if err := k.openStream(ctx); err != nil {
@@ -93,7 +95,7 @@ func (k *controlServer) openKeys() error {
 func (k *controlServer) openStream(ctx context.Context) error {
 	var err error
 	if k.config.NATSURL != "" {
-		if k.trusted, err = setup.NewAuthorities(k.config, k.log); err != nil {
+		if k.trusted, err = certificates.NewAuthorities(k.config, k.log); err != nil {
 			return err
 		}
 	}
@@ -275,8 +277,8 @@ func (k *controlServer) publishLists(ctx context.Context) error {
 }
 
 // files returns the files that are loaded again when they change.
-func (k *controlServer) files() []setup.ReloadableFile {
-	all := append(k.secure.Files(), setup.GuardFiles{Loader: k.lists.Guards()})
+func (k *controlServer) files() []reload.File {
+	all := append(k.secure.Files(), reload.GuardFiles{Loader: k.lists.Guards()})
 	if k.trusted != nil {
 		all = append(all, k.trusted)
 	}
@@ -285,7 +287,7 @@ func (k *controlServer) files() []setup.ReloadableFile {
 
 // reload reads the key ring and all files again, as SIGHUP requests, and logs the result. Lists are read again by their own loop, which logs their changes.
 func (k *controlServer) reload(ctx context.Context) {
-	results := map[setup.ReloadResult][]string{}
+	results := map[reload.Result][]string{}
 	for _, f := range k.files() {
 		result := f.Reload()
 		results[result] = append(results[result], f.Setting())
@@ -298,14 +300,14 @@ func (k *controlServer) reload(ctx context.Context) {
 	switch {
 	case err != nil:
 		k.log.Error("reading the key ring failed; the earlier one stays in use", "folder", k.config.KeysFolder(), "key_ring", before, "err", err)
-		results[setup.ReloadRefused] = append(results[setup.ReloadRefused], "key ring")
+		results[reload.Refused] = append(results[reload.Refused], "key ring")
 	case ring.Serial > before:
-		results[setup.ReloadApplied] = append(results[setup.ReloadApplied], "key ring")
+		results[reload.Applied] = append(results[reload.Applied], "key ring")
 	default:
-		results[setup.ReloadUnchanged] = append(results[setup.ReloadUnchanged], "key ring")
+		results[reload.Unchanged] = append(results[reload.Unchanged], "key ring")
 	}
-	text := func(r setup.ReloadResult) string { return cmp.Or(strings.Join(results[r], ", "), "nothing") }
-	k.log.Info("SIGHUP: keys and files were read again, and every list is checked", "changed", text(setup.ReloadApplied), "unusable", text(setup.ReloadRefused), "unchanged", text(setup.ReloadUnchanged),
+	text := func(r reload.Result) string { return cmp.Or(strings.Join(results[r], ", "), "nothing") }
+	k.log.Info("SIGHUP: keys and files were read again, and every list is checked", "changed", text(reload.Applied), "unusable", text(reload.Refused), "unchanged", text(reload.Unchanged),
 		"key_ring", k.control.State().RingSerial(), "lists", len(k.lists.Status().Lists))
 }
 

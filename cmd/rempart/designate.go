@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"time"
 
-	"rempart/cmd/rempart/setup"
+	"rempart/cmd/rempart/setup/certificates"
 	"rempart/internal/wire"
 	"rempart/resolver"
 	"rempart/resolver/listen"
@@ -34,12 +34,12 @@ func encryptedAddresses(sockets *listen.Server) (all []transportAddresses) {
 func (s *server) designate(ctx context.Context) error {
 	var endpoints []resolver.Endpoint
 	for _, t := range s.encryptedAt {
-		endpoints = append(endpoints, setup.Endpoints(t.transport, t.addrs)...)
+		endpoints = append(endpoints, certificates.Endpoints(t.transport, t.addrs)...)
 	}
 	ticker := time.NewTicker(designateEvery)
 	defer ticker.Stop()
 	for {
-		s.resolver.SetDesignated(setup.Designated(endpoints, s.secure.Leaves(), time.Now()))
+		s.resolver.SetDesignated(certificates.Designated(endpoints, s.secure.Leaves(), time.Now()))
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():

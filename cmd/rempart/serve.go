@@ -70,8 +70,8 @@ type server struct {
 	control     *controlServer // nil unless control runs in the same process
 	feeds       *setup.FeedsFile
 	resolver    *resolver.Resolver
-	secure      certificates // nil: no encrypted transports
-	tap         *setup.Tap   // nil: no dnstap
+	secure      publicCertificates // nil: no encrypted transports
+	tap         *setup.Tap         // nil: no dnstap
 	clients     *setup.ClientWatcher
 	cookies     *setup.Cookies
 	registry    *prometheus.Registry

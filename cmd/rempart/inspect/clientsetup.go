@@ -16,7 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"rempart/cmd/rempart/clientsetup"
-	"rempart/cmd/rempart/setup"
+	"rempart/cmd/rempart/setup/certificates"
 	"rempart/internal/config"
 	"rempart/internal/spelling"
 	"rempart/internal/wire"
@@ -133,11 +133,11 @@ func identify(c *config.Config) (identity, error) {
 	if len(c.ACME) > 0 {
 		return identity{name: c.ACME[0]}, nil
 	}
-	chain, err := setup.ReadChain(c.Cert[0])
+	chain, err := certificates.ReadChain(c.Cert[0])
 	if err != nil {
 		return identity{}, err
 	}
-	_, name, err := setup.OwnName(chain[0])
+	_, name, err := certificates.OwnName(chain[0])
 	if err != nil {
 		return identity{}, fmt.Errorf("%s: %w", c.Cert[0], err)
 	}
@@ -232,7 +232,7 @@ func writeProfile(cmd *cobra.Command, profile []byte, chain []*x509.Certificate,
 		_, err := cmd.OutOrStdout().Write(profile)
 		return err
 	}
-	pair, err := setup.LoadKeyPair(c.Cert[0], c.Key[0])
+	pair, err := certificates.LoadKeyPair(c.Cert[0], c.Key[0])
 	signed := profile
 	if err == nil {
 		signed, err = clientsetup.Sign(profile, chain, pair.PrivateKey)

@@ -13,6 +13,7 @@ import (
 
 	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/setup"
+	"rempart/cmd/rempart/setup/certificates"
 	"rempart/internal/config"
 	"rempart/internal/durable"
 	"rempart/resolver/cache"
@@ -105,14 +106,14 @@ func validate(c *config.Config, log *slog.Logger) error {
 		_, err := setup.ParseRootKeys(c.ControlKey)
 		errs = append(errs, err)
 	}
-	_, publicErr := setup.NewPublicCertificates(c, log)
+	_, publicErr := certificates.NewPublic(c, log)
 	errs = append(errs, publicErr)
 	_, cookiesErr := setup.NewCookies(c, log)
 	errs = append(errs, cookiesErr)
-	var secure *setup.ServerCertificate
+	var secure *certificates.API
 	if len(c.PushListen)+len(c.RPZTLSListen) > 0 || c.PushCert != "" {
 		var err error
-		secure, err = setup.NewServerCertificate(c, log)
+		secure, err = certificates.NewAPI(c, log)
 		errs = append(errs, err)
 	}
 	_, err := setup.NewZones(c, log, secure.ServerTLS(), nil)

@@ -19,6 +19,7 @@ import (
 	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/report"
 	"rempart/cmd/rempart/setup"
+	"rempart/cmd/rempart/setup/certificates"
 	"rempart/internal/config"
 )
 
@@ -68,7 +69,7 @@ func newAPIClient(o *config.Client, tokenFile string) (*apiClient, error) {
 	}
 	secure := &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.APICA != "" {
-		pool, err := setup.ReadCertificates(o.APICA)
+		pool, err := certificates.ReadPool(o.APICA)
 		if err != nil {
 			return nil, config.Bad("API_CA", o.APICA, err.Error())
 		}
@@ -76,7 +77,7 @@ func newAPIClient(o *config.Client, tokenFile string) (*apiClient, error) {
 	}
 	if o.APICert != "" {
 		warnSecretFile("the key of the client certificate", o.APICertKey)
-		pair, err := setup.LoadKeyPair(o.APICert, o.APICertKey)
+		pair, err := certificates.LoadKeyPair(o.APICert, o.APICertKey)
 		if err != nil {
 			return nil, config.Bad("API_CERT", o.APICert, err.Error())
 		}

@@ -15,6 +15,7 @@ import (
 	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/report"
 	"rempart/cmd/rempart/setup"
+	"rempart/cmd/rempart/setup/certificates"
 	"rempart/internal/config"
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
@@ -65,7 +66,7 @@ func copyJournal(ctx context.Context, out io.Writer, c *config.Config, folder st
 	if _, err := os.Stat(filepath.Join(folder, "jetstream")); err != nil {
 		return fmt.Errorf("copy the journal from %s: it holds no journal: name the folder \"journal\" of control's data folder: %w", folder, err)
 	}
-	authorities, err := setup.NewAuthorities(c, log)
+	authorities, err := certificates.NewAuthorities(c, log)
 	if err != nil {
 		return err
 	}

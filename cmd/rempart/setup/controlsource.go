@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"rempart/cmd/rempart/setup/certificates"
+	"rempart/cmd/rempart/setup/reload"
 	"rempart/internal/config"
 	"rempart/internal/journal"
 	"rempart/internal/journal/mirror"
@@ -21,29 +23,29 @@ import (
 type ControlSource struct {
 	journal.Source
 	Close func() // ends the connections
-	files []ReloadableFile
+	files []reload.File
 }
 
 // NewControlSource returns the journal of REMPART_CONTROL. It connects at once to a NATS cluster, and over HTTP with the first request. node is the name under
 // which the caller follows the journal. The caller calls Close when it no longer uses the source.
 func NewControlSource(c *config.Config, node string, opt EdgeOptions) (*ControlSource, error) {
 	s := &ControlSource{}
-	authorities, err := NewAuthorities(c, opt.Log)
+	authorities, err := certificates.NewAuthorities(c, opt.Log)
 	if err != nil {
 		return nil, err
 	}
 	var pool func() (*x509.CertPool, error)
 	if authorities != nil {
 		s.files = append(s.files, authorities)
-		pool = func() (*x509.CertPool, error) { return authorities.get(), nil }
+		pool = func() (*x509.CertPool, error) { return authorities.Get(), nil }
 	}
 	token := func() string { return c.ControlToken }
 	if c.ControlTokenFile != "" {
-		file, err := newReloadable(opt.Log, "REMPART_CONTROL_TOKEN_FILE", []string{c.ControlTokenFile}, func() (string, error) { return readTokenFile(c.ControlTokenFile) })
+		file, err := reload.New(opt.Log, "REMPART_CONTROL_TOKEN_FILE", []string{c.ControlTokenFile}, func() (string, error) { return readTokenFile(c.ControlTokenFile) })
 		if err != nil {
 			return nil, config.Bad("CONTROL_TOKEN_FILE", c.ControlTokenFile, err.Error())
 		}
-		s.files, token = append(s.files, file), file.get
+		s.files, token = append(s.files, file), file.Get
 	}
 	if strings.HasPrefix(c.Control, "http") {
 		client := controlClient(opt.Dial, pool)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 
+	"rempart/cmd/rempart/setup/reload"
 	"rempart/internal/config"
 	"rempart/internal/durable"
 	"rempart/resolver/cookie"
@@ -13,7 +14,7 @@ import (
 
 // Cookies are the secrets of server cookies: those of REMPART_COOKIE_SECRETS, or a random one.
 type Cookies struct {
-	file   *Reloadable[*cookie.Secrets] // nil without a file
+	file   *reload.Value[*cookie.Secrets] // nil without a file
 	random *cookie.Secrets
 }
 
@@ -23,7 +24,7 @@ func NewCookies(c *config.Config, log *slog.Logger) (*Cookies, error) {
 	if path == "" {
 		return &Cookies{random: cookie.Random()}, nil
 	}
-	file, err := newReloadable(log, "REMPART_COOKIE_SECRETS", []string{path}, func() (*cookie.Secrets, error) { return readCookieSecrets(path) })
+	file, err := reload.New(log, "REMPART_COOKIE_SECRETS", []string{path}, func() (*cookie.Secrets, error) { return readCookieSecrets(path) })
 	if err != nil {
 		return nil, fmt.Errorf("REMPART_COOKIE_SECRETS: %w", err)
 	}
@@ -52,7 +53,7 @@ func (c *Cookies) Secrets() *cookie.Secrets {
 	if c.file == nil {
 		return c.random
 	}
-	return c.file.get()
+	return c.file.Get()
 }
 
 // Reload reads the file again.

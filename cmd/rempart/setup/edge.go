@@ -14,6 +14,7 @@ import (
 	"rempart/blocklist"
 	"rempart/blocklist/feed"
 	"rempart/cmd/rempart/report"
+	"rempart/cmd/rempart/setup/reload"
 	"rempart/internal/config"
 	"rempart/internal/journal"
 	"rempart/internal/signing"
@@ -22,7 +23,7 @@ import (
 // Edge follows a control, and gets the set from its journal and not from lists.
 type Edge struct {
 	*journal.Follower
-	files []ReloadableFile
+	files []reload.File
 	Close func() // closes the source; called after Run has returned
 }
 

@@ -13,16 +13,17 @@ import (
 	"time"
 
 	"rempart/cmd/rempart/report"
+	"rempart/cmd/rempart/setup/reload"
 	"rempart/internal/config"
 	"rempart/internal/durable"
 	"rempart/internal/journal/stream"
 )
 
 // ClusterConfig returns the configuration of a journal on the cluster of REMPART_NATS_URL. authorities may be nil.
-func ClusterConfig(c *config.Config, authorities *Reloadable[*x509.CertPool], log *slog.Logger) stream.Config {
+func ClusterConfig(c *config.Config, authorities *reload.Value[*x509.CertPool], log *slog.Logger) stream.Config {
 	sc := stream.Config{URL: c.NATSURL, Credentials: c.NATSCreds, SystemCredentials: c.NATSSystem, Replicas: c.NATSReplicas, Log: log}
 	if authorities != nil {
-		sc.RootCAs = func() (*x509.CertPool, error) { return authorities.get(), nil }
+		sc.RootCAs = func() (*x509.CertPool, error) { return authorities.Get(), nil }
 	}
 	return sc
 }

@@ -1,4 +1,4 @@
-package setup
+package certificates
 
 import (
 	"crypto/x509"

@@ -1,4 +1,4 @@
-package setup
+package reload
 
 import (
 	"context"
@@ -14,9 +14,9 @@ import (
 	"rempart/internal/filewatch"
 )
 
-// Reloadable is a value that is loaded from files, such as a certificate or a token. It is loaded again when one of the files changes. If the new content
+// Value is a value that is loaded from files, such as a certificate or a token. It is loaded again when one of the files changes. If the new content
 // cannot be used, the earlier value stays in use, and this is logged once. Its methods are safe for concurrent use.
-type Reloadable[T any] struct {
+type Value[T any] struct {
 	name  string   // for the log: the variable that names the files
 	paths []string // the files
 	load  func() (T, error)
@@ -30,17 +30,17 @@ type Reloadable[T any] struct {
 	problem string // the last logged problem; "" if the newest content is in use
 }
 
-// ReloadableFile is implemented by a Reloadable of any type, and by the files of the guards.
-type ReloadableFile interface {
-	Reload() ReloadResult
-	refused() bool
+// File is implemented by a Value of any type, and by the files of the guards.
+type File interface {
+	Reload() Result
+	IsRefused() bool
 	Setting() string
 	Run(ctx context.Context) error
 }
 
-// newReloadable loads the value for the first time, and returns the error if that fails.
-func newReloadable[T any](log *slog.Logger, name string, paths []string, load func() (T, error)) (*Reloadable[T], error) {
-	r := &Reloadable[T]{name: name, paths: paths, load: load, log: log, watch: filewatch.New(paths...)}
+// New loads the value for the first time, and returns the error if that fails.
+func New[T any](log *slog.Logger, name string, paths []string, load func() (T, error)) (*Value[T], error) {
+	r := &Value[T]{name: name, paths: paths, load: load, log: log, watch: filewatch.New(paths...)}
 	sum, err := sumOf(paths)
 	if err != nil {
 		return nil, err
@@ -54,20 +54,20 @@ func newReloadable[T any](log *slog.Logger, name string, paths []string, load fu
 	return r, nil
 }
 
-// get returns the value in use.
-func (r *Reloadable[T]) get() T { return *r.value.Load() }
+// Get returns the value in use.
+func (r *Value[T]) Get() T { return *r.value.Load() }
 
-// ReloadResult is the result of a reload.
-type ReloadResult int
+// Result is the result of a reload.
+type Result int
 
 const (
-	ReloadUnchanged ReloadResult = iota // the files contain the content that is in use
-	ReloadApplied                       // new content is in use now
-	ReloadRefused                       // the new content cannot be used; the earlier value stays in use
+	Unchanged Result = iota // the files contain the content that is in use
+	Applied                 // new content is in use now
+	Refused                 // the new content cannot be used; the earlier value stays in use
 )
 
 // Reload reads the files, and uses their content if it changed. It logs when new content is in use, and once when new content cannot be used.
-func (r *Reloadable[T]) Reload() ReloadResult {
+func (r *Value[T]) Reload() Result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	sum, err := sumOf(r.paths)
@@ -76,7 +76,7 @@ func (r *Reloadable[T]) Reload() ReloadResult {
 			r.log.Info("the files hold the content in use again", "setting", r.name)
 		}
 		r.problem = ""
-		return ReloadUnchanged
+		return Unchanged
 	}
 	var value T
 	if err == nil {
@@ -88,29 +88,32 @@ func (r *Reloadable[T]) Reload() ReloadResult {
 				"setting", r.name, "path", strings.Join(r.paths, ", "), "error", err)
 			r.problem = problem
 		}
-		return ReloadRefused
+		return Refused
 	}
 	r.value.Store(&value)
 	r.sum, r.problem = sum, ""
 	r.log.Info("a changed file is in use", "setting", r.name, "path", strings.Join(r.paths, ", "))
-	return ReloadApplied
+	return Applied
 }
 
-// refused reports whether the newest content cannot be used.
-func (r *Reloadable[T]) refused() bool {
+// IsRefused reports whether the newest content cannot be used.
+func (r *Value[T]) IsRefused() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.problem != ""
 }
 
 // Run reloads whenever a file changes, until ctx ends.
-func (r *Reloadable[T]) Run(ctx context.Context) error {
+func (r *Value[T]) Run(ctx context.Context) error {
 	r.watch.Run(ctx, filewatch.Interval, func([]string) { r.Reload() })
 	return nil
 }
 
+// Path returns the path of the first file.
+func (r *Value[T]) Path() string { return r.paths[0] }
+
 // Setting returns the name of the variable.
-func (r *Reloadable[T]) Setting() string { return r.name }
+func (r *Value[T]) Setting() string { return r.name }
 
 // maxReloadable is the largest size of a file in bytes; a popularity list is the largest one.
 const maxReloadable = 512 << 20

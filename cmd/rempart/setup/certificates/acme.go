@@ -1,4 +1,4 @@
-package setup
+package certificates
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rempart/cmd/rempart/report"
-	"rempart/cmd/rempart/setup/acme"
+	"rempart/cmd/rempart/setup/certificates/acme"
 	"rempart/internal/config"
 )
 
@@ -37,7 +37,7 @@ func NewACME(c *config.Config, dial func(ctx context.Context, network, address s
 	var roots *x509.CertPool
 	if c.ACMECARoot != "" {
 		var err error
-		if roots, err = ReadCertificates(c.ACMECARoot); err != nil {
+		if roots, err = ReadPool(c.ACMECARoot); err != nil {
 			return nil, config.Bad("ACME_CA_ROOT", c.ACMECARoot, err.Error())
 		}
 	}

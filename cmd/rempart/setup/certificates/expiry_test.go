@@ -1,4 +1,4 @@
-package setup
+package certificates
 
 import (
 	"bytes"
@@ -25,7 +25,7 @@ func TestExpiryWarning(t *testing.T) {
 	c := &config.Config{}
 	c.PushCert, c.PushKey = selfSigned(t, end)
 	var log bytes.Buffer
-	s, err := NewServerCertificate(c, slog.New(slog.NewTextHandler(&log, nil)))
+	s, err := NewAPI(c, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package setup
+package certificates
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rempart/cmd/rempart/report"
+	"rempart/cmd/rempart/setup/reload"
 	"rempart/internal/config"
 	"rempart/internal/durable"
 )
@@ -24,25 +25,25 @@ const (
 	expiryEvery = 24 * time.Hour
 )
 
-// Certificates are the certificates of a setting, each with its key. They are loaded again when their files change.
-type Certificates struct {
+// FromFiles are the certificates of a setting, each with its key. They are loaded again when their files change.
+type FromFiles struct {
 	log     *slog.Logger
 	setting string
-	pairs   []*Reloadable[*tls.Certificate] // at least one
-	more    []ReloadableFile                // other files whose state belongs to the same metrics
+	pairs   []*reload.Value[*tls.Certificate] // at least one
+	more    []reload.File                     // other files whose state belongs to the same metrics
 }
 
-// NewPublicCertificates reads the certificates of the encrypted transports (REMPART_CERT).
-func NewPublicCertificates(c *config.Config, log *slog.Logger) (*Certificates, error) {
+// NewPublic reads the certificates of the encrypted transports (REMPART_CERT).
+func NewPublic(c *config.Config, log *slog.Logger) (*FromFiles, error) {
 	return newCertificates("CERT", c.Cert, c.Key, log)
 }
 
 // newCertificates reads certificates and their keys, in the same order. variable names the setting of the certificates, without prefix.
-func newCertificates(variable string, certificates, keys []string, log *slog.Logger) (*Certificates, error) {
-	s := &Certificates{log: log, setting: config.Prefix + variable}
+func newCertificates(variable string, certificates, keys []string, log *slog.Logger) (*FromFiles, error) {
+	s := &FromFiles{log: log, setting: config.Prefix + variable}
 	for i, certificate := range certificates {
 		started := false
-		pair, err := newReloadable(log, s.setting, []string{certificate, keys[i]}, func() (*tls.Certificate, error) {
+		pair, err := reload.New(log, s.setting, []string{certificate, keys[i]}, func() (*tls.Certificate, error) {
 			pair, err := readPair(certificate, keys[i])
 			if err == nil && started { // an expired certificate does not prevent a start
 				err = validNow(pair.Leaf, time.Now())
@@ -58,15 +59,15 @@ func newCertificates(variable string, certificates, keys []string, log *slog.Log
 	return s, nil
 }
 
-// ServerCertificate is the certificate of REMPART_PUSH_CERT, which the operators' API and policy zones share, and the authorities for client certificates. Both
+// API is the certificate of REMPART_PUSH_CERT, which the operators' API and policy zones share, and the authorities for client certificates. Both
 // are loaded again when their files change.
-type ServerCertificate struct {
-	*Certificates
-	clients *Reloadable[*x509.CertPool] // nil: no client certificates
+type API struct {
+	*FromFiles
+	clients *reload.Value[*x509.CertPool] // nil: no client certificates
 }
 
-// NewServerCertificate reads the certificate that the settings name; it returns nil if they name none.
-func NewServerCertificate(c *config.Config, log *slog.Logger) (*ServerCertificate, error) {
+// NewAPI reads the certificate that the settings name; it returns nil if they name none.
+func NewAPI(c *config.Config, log *slog.Logger) (*API, error) {
 	if c.PushCert == "" {
 		return nil, nil
 	}
@@ -74,11 +75,11 @@ func NewServerCertificate(c *config.Config, log *slog.Logger) (*ServerCertificat
 	if err != nil {
 		return nil, err
 	}
-	s := &ServerCertificate{Certificates: pair}
+	s := &API{FromFiles: pair}
 	if c.PushClientCA == "" {
 		return s, nil
 	}
-	s.clients, err = newReloadable(log, "REMPART_PUSH_CLIENT_CA", []string{c.PushClientCA}, func() (*x509.CertPool, error) { return ReadCertificates(c.PushClientCA) })
+	s.clients, err = reload.New(log, "REMPART_PUSH_CLIENT_CA", []string{c.PushClientCA}, func() (*x509.CertPool, error) { return ReadPool(c.PushClientCA) })
 	if err != nil {
 		return nil, config.Bad("PUSH_CLIENT_CA", c.PushClientCA, err.Error())
 	}
@@ -126,27 +127,27 @@ func validNow(leaf *x509.Certificate, now time.Time) error {
 }
 
 // HasName reports whether the first certificate in use is valid for a host name.
-func (s *Certificates) HasName(name string) bool {
-	return s.pairs[0].get().Leaf.VerifyHostname(name) == nil
+func (s *FromFiles) HasName(name string) bool {
+	return s.pairs[0].Get().Leaf.VerifyHostname(name) == nil
 }
 
 // Leaves returns the certificates in use.
-func (s *Certificates) Leaves() (all []*x509.Certificate) {
+func (s *FromFiles) Leaves() (all []*x509.Certificate) {
 	for _, pair := range s.pairs {
-		all = append(all, pair.get().Leaf)
+		all = append(all, pair.Get().Leaf)
 	}
 	return all
 }
 
 // TLS returns the TLS settings of a server. A client gets the first certificate that is valid for the name it asks for and whose key it supports, else the first
 // one.
-func (s *Certificates) TLS() *tls.Config {
+func (s *FromFiles) TLS() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return suitable(hello, func(yield func(*tls.Certificate) bool) {
 				for _, pair := range s.pairs {
-					if !yield(pair.get()) {
+					if !yield(pair.Get()) {
 						return
 					}
 				}
@@ -169,7 +170,7 @@ func suitable(hello *tls.ClientHelloInfo, all iter.Seq[*tls.Certificate]) (first
 }
 
 // ServerTLS returns the TLS settings of a server that does not request client certificates. It returns nil for a nil certificate.
-func (s *ServerCertificate) ServerTLS() *tls.Config {
+func (s *API) ServerTLS() *tls.Config {
 	if s == nil {
 		return nil
 	}
@@ -177,7 +178,7 @@ func (s *ServerCertificate) ServerTLS() *tls.Config {
 }
 
 // APITLS returns the TLS settings of the operators' API, where a client certificate can identify the caller. It returns nil for a nil certificate.
-func (s *ServerCertificate) APITLS() *tls.Config {
+func (s *API) APITLS() *tls.Config {
 	t := s.ServerTLS()
 	if t == nil {
 		return nil
@@ -191,30 +192,30 @@ func (s *ServerCertificate) APITLS() *tls.Config {
 	base := t.Clone()
 	t.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		now := base.Clone()
-		now.ClientCAs = s.clients.get()
+		now.ClientCAs = s.clients.Get()
 		return now, nil
 	}
 	return t
 }
 
 // Files returns the files that are loaded again when they change.
-func (s *ServerCertificate) Files() []ReloadableFile {
+func (s *API) Files() []reload.File {
 	if s == nil {
 		return nil
 	}
-	return s.Certificates.Files()
+	return s.FromFiles.Files()
 }
 
-// RunWarnings is Certificates.RunWarnings, also for a nil certificate.
-func (s *ServerCertificate) RunWarnings(ctx context.Context) error {
+// RunWarnings is FromFiles.RunWarnings, also for a nil certificate.
+func (s *API) RunWarnings(ctx context.Context) error {
 	if s == nil {
 		return nil
 	}
-	return s.Certificates.RunWarnings(ctx)
+	return s.FromFiles.RunWarnings(ctx)
 }
 
 // Files returns the files that are loaded again when they change.
-func (s *Certificates) Files() (all []ReloadableFile) {
+func (s *FromFiles) Files() (all []reload.File) {
 	for _, pair := range s.pairs {
 		all = append(all, pair)
 	}
@@ -222,7 +223,7 @@ func (s *Certificates) Files() (all []ReloadableFile) {
 }
 
 // Run loads changed files again, and logs warnings before a certificate expires, until ctx ends.
-func (s *Certificates) Run(ctx context.Context) error {
+func (s *FromFiles) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, f := range s.Files() {
 		g.Go(func() error { return f.Run(ctx) })
@@ -232,14 +233,14 @@ func (s *Certificates) Run(ctx context.Context) error {
 }
 
 // Reload reads the files now.
-func (s *Certificates) Reload() {
+func (s *FromFiles) Reload() {
 	for _, f := range s.Files() {
 		f.Reload()
 	}
 }
 
 // RunWarnings logs warnings before a certificate in use expires. It returns when ctx ends.
-func (s *Certificates) RunWarnings(ctx context.Context) error {
+func (s *FromFiles) RunWarnings(ctx context.Context) error {
 	return warnDaily(ctx, s.warnExpiry)
 }
 
@@ -258,14 +259,14 @@ func warnDaily(ctx context.Context, warn func(now time.Time)) error {
 }
 
 // warnExpiry logs which certificates in use expire soon, or have expired.
-func (s *Certificates) warnExpiry(now time.Time) {
+func (s *FromFiles) warnExpiry(now time.Time) {
 	for _, pair := range s.pairs {
-		end := pair.get().Leaf.NotAfter
+		end := pair.Get().Leaf.NotAfter
 		switch left := end.Sub(now); {
 		case left <= 0:
-			s.log.Error("the certificate has expired: clients and servers refuse it; renew it", "setting", s.setting, "path", pair.paths[0], "expired", report.Moment(end))
+			s.log.Error("the certificate has expired: clients and servers refuse it; renew it", "setting", s.setting, "path", pair.Path(), "expired", report.Moment(end))
 		case left <= expiryWarning:
-			s.log.Warn("the certificate expires soon: renew it", "setting", s.setting, "path", pair.paths[0], "expires", report.Moment(end), "days", int(left/(24*time.Hour)))
+			s.log.Warn("the certificate expires soon: renew it", "setting", s.setting, "path", pair.Path(), "expires", report.Moment(end), "days", int(left/(24*time.Hour)))
 		}
 	}
 }
@@ -282,7 +283,7 @@ func refusedDesc(setting string) *prometheus.Desc {
 }
 
 // Describe implements prometheus.Collector.
-func (s *Certificates) Describe(to chan<- *prometheus.Desc) {
+func (s *FromFiles) Describe(to chan<- *prometheus.Desc) {
 	to <- endDesc(s.setting)
 	for setting := range s.refused() {
 		to <- refusedDesc(setting)
@@ -290,9 +291,9 @@ func (s *Certificates) Describe(to chan<- *prometheus.Desc) {
 }
 
 // Collect implements prometheus.Collector.
-func (s *Certificates) Collect(to chan<- prometheus.Metric) {
+func (s *FromFiles) Collect(to chan<- prometheus.Metric) {
 	for _, pair := range s.pairs {
-		to <- prometheus.MustNewConstMetric(endDesc(s.setting), prometheus.GaugeValue, float64(pair.get().Leaf.NotAfter.Unix()), pair.paths[0])
+		to <- prometheus.MustNewConstMetric(endDesc(s.setting), prometheus.GaugeValue, float64(pair.Get().Leaf.NotAfter.Unix()), pair.Path())
 	}
 	for setting, value := range s.refused() {
 		to <- prometheus.MustNewConstMetric(refusedDesc(setting), prometheus.GaugeValue, value)
@@ -300,11 +301,11 @@ func (s *Certificates) Collect(to chan<- prometheus.Metric) {
 }
 
 // refused returns 1 for each setting with a changed file that cannot be used, and 0 for the others.
-func (s *Certificates) refused() map[string]float64 {
+func (s *FromFiles) refused() map[string]float64 {
 	all := map[string]float64{}
 	for _, f := range s.Files() {
 		all[f.Setting()] += 0
-		if f.refused() {
+		if f.IsRefused() {
 			all[f.Setting()] = 1
 		}
 	}
@@ -312,19 +313,19 @@ func (s *Certificates) refused() map[string]float64 {
 }
 
 // NewAuthorities reads the certificates of REMPART_CONTROL_CA. It returns nil if the setting is empty, so that the authorities of the system apply.
-func NewAuthorities(c *config.Config, log *slog.Logger) (*Reloadable[*x509.CertPool], error) {
+func NewAuthorities(c *config.Config, log *slog.Logger) (*reload.Value[*x509.CertPool], error) {
 	if c.ControlCA == "" {
 		return nil, nil
 	}
-	r, err := newReloadable(log, "REMPART_CONTROL_CA", []string{c.ControlCA}, func() (*x509.CertPool, error) { return ReadCertificates(c.ControlCA) })
+	r, err := reload.New(log, "REMPART_CONTROL_CA", []string{c.ControlCA}, func() (*x509.CertPool, error) { return ReadPool(c.ControlCA) })
 	if err != nil {
 		return nil, config.Bad("CONTROL_CA", c.ControlCA, err.Error())
 	}
 	return r, nil
 }
 
-// ReadCertificates reads a file of PEM certificates.
-func ReadCertificates(path string) (*x509.CertPool, error) {
+// ReadPool reads a file of PEM certificates.
+func ReadPool(path string) (*x509.CertPool, error) {
 	pem, err := durable.ReadRegular(path, maxCertificates)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package setup
+package reload
 
 import (
 	"context"
@@ -6,22 +6,23 @@ import (
 	"rempart/blocklist/feed/guardfile"
 )
 
-// GuardFiles makes the loader of the guards, which lists and pushes share, a ReloadableFile.
+// GuardFiles makes the loader of the guards, which lists and pushes share, a File.
 type GuardFiles struct{ Loader *guardfile.Loader }
 
 // Reload reads the files again if they changed.
-func (g GuardFiles) Reload() ReloadResult {
+func (g GuardFiles) Reload() Result {
 	changed, err := g.Loader.Reload()
 	switch {
 	case err != nil:
-		return ReloadRefused
+		return Refused
 	case changed:
-		return ReloadApplied
+		return Applied
 	}
-	return ReloadUnchanged
+	return Unchanged
 }
 
-func (g GuardFiles) refused() bool { return g.Loader.Problem() != "" }
+// IsRefused reports whether the newest content of a file cannot be used.
+func (g GuardFiles) IsRefused() bool { return g.Loader.Problem() != "" }
 
 // Setting returns the names of the variables of the files.
 func (g GuardFiles) Setting() string { return "REMPART_ESSENTIAL, REMPART_POPULAR, REMPART_RELEASED" }
