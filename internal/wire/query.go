@@ -100,6 +100,19 @@ type Query struct {
 	name       [MaxName]byte
 }
 
+// Plain returns an address as queries hold addresses: IPv4 is not mapped into IPv6, and there is no zone.
+func Plain(ap netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+}
+
+// SocketAddr returns the plain address and port of a TCP or UDP socket, a *net.TCPAddr or *net.UDPAddr; not valid for another kind.
+func SocketAddr(a any) netip.AddrPort {
+	if a, ok := a.(interface{ AddrPort() netip.AddrPort }); ok {
+		return Plain(a.AddrPort())
+	}
+	return netip.AddrPort{}
+}
+
 // Returner takes back queries that were answered after their batch, together with their answers. It is safe for concurrent use. It may wait for
 // room in the send buffer of a socket.
 type Returner interface{ Return(answered []*Query) }

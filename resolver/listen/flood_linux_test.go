@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"testing"
 
+	"rempart/resolver/listen/fake"
+
 	"golang.org/x/net/ipv4"
 )
 
@@ -22,7 +24,7 @@ func TestFloodFromManyNetworks(t *testing.T) {
 	)
 	config := everyone(1024, 1)
 	config.IPv4Bits = 25
-	s, _ := serve(t, &fakeHandler{}, Config{Workers: 1, Limits: config}, nil)
+	s, _ := serve(t, &fake.Handler{}, Config{Workers: 1, Limits: config}, nil)
 	to := net.UDPAddrFromAddrPort(netip.MustParseAddrPort(addrOf(s)))
 	sender, err := net.ListenPacket("udp4", "0.0.0.0:0")
 	if err != nil {
@@ -36,7 +38,7 @@ func TestFloodFromManyNetworks(t *testing.T) {
 			}
 		}
 	}()
-	from, packet, before := ipv4.NewPacketConn(sender), query(t, 1, "a.example"), heap()
+	from, packet, before := ipv4.NewPacketConn(sender), fake.Query(t, 1, "a.example"), heap()
 	honest := 0
 	for range rounds {
 		for i := range networks {

@@ -7,6 +7,7 @@ import (
 
 	"rempart/internal/dnstest"
 	"rempart/internal/wire"
+	"rempart/resolver/listen/fake"
 )
 
 // byForward makes serve wrap its Handler in a forwarding.
@@ -24,7 +25,7 @@ type forwarding struct{ Handler }
 func (f forwarding) Forward(ctx context.Context, queries []*wire.Query) (left []*wire.Query) {
 	left = queries[:0]
 	for i, q := range queries {
-		switch name := label(q); {
+		switch name := fake.Label(q); {
 		case name == "slowleft":
 			left = append(left, q)
 		case name == "slow":

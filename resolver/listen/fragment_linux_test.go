@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"testing"
 
+	"rempart/resolver/listen/fake"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -15,7 +17,7 @@ func TestAnswersAreNeverFragmented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, _ := serve(t, &fakeHandler{}, Config{
+	s, _ := serve(t, &fake.Handler{}, Config{
 		Addrs:   []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0"), netip.MustParseAddrPort("[::1]:0")},
 		Packets: []net.PacketConn{handed},
 	}, nil)

@@ -10,6 +10,7 @@ import (
 
 	"rempart/internal/dnstest"
 	"rempart/resolver/limits"
+	"rempart/resolver/listen/fake"
 )
 
 // everyone returns the limits in others, followed by a limit for all other clients.
@@ -26,7 +27,7 @@ func dialFrom(t *testing.T, ip, to string) net.Conn {
 		t.Skipf("this system has only one loopback address: %v", err)
 	}
 	t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(deadline))
+	_ = c.SetDeadline(time.Now().Add(fake.Deadline))
 	return c
 }
 
@@ -35,12 +36,12 @@ func dialFrom(t *testing.T, ip, to string) net.Conn {
 func TestLargeAnswersAreLimited(t *testing.T) {
 	const rate, size, asked = 20_000, 900, 100
 	resolver := limits.Limit{Clients: netip.MustParsePrefix("127.0.9.9/32")}
-	s, _ := serve(t, &fakeHandler{large: size, largeUDP: true}, Config{Workers: 1, Limits: everyone(rate, 0, resolver)}, nil)
+	s, _ := serve(t, &fake.Handler{Large: size, LargeUDP: true}, Config{Workers: 1, Limits: everyone(rate, 0, resolver)}, nil)
 	from := func(ip string) net.Conn { return dialFrom(t, ip, addrOf(s)) }
 	whole := func(c net.Conn, name string) (n int) {
 		t.Helper()
 		for i := range asked {
-			if _, err := c.Write(query(t, uint16(i), name)); err != nil {
+			if _, err := c.Write(fake.Query(t, uint16(i), name)); err != nil {
 				t.Fatal(err)
 			}
 			answer := readDatagram(t, c)
@@ -48,7 +49,7 @@ func TestLargeAnswersAreLimited(t *testing.T) {
 				n++
 				continue
 			}
-			m := unpack(t, answer)
+			m := fake.Unpack(t, answer)
 			if !m.Truncated || m.Rcode != dns.RcodeSuccess || len(m.Answer)+len(m.Ns)+len(m.Extra) != 0 {
 				t.Fatalf("a limited answer is %v, want it truncated", m)
 			}
@@ -75,7 +76,7 @@ func TestLargeAnswersAreLimited(t *testing.T) {
 			t.Fatalf("a small answer is truncated: %v", m)
 		}
 	}
-	if b, err := dnstest.ExchangePacked("tcp", addrOf(s), query(t, 1, "a.example")); err != nil || len(b) < size {
+	if b, err := dnstest.ExchangePacked("tcp", addrOf(s), fake.Query(t, 1, "a.example")); err != nil || len(b) < size {
 		t.Errorf("over TCP: %d bytes, %v", len(b), err)
 	}
 	if n := metric(t, s, "rempart_udp_answers_limited_total", "bytes", "truncated"); n < asked-float64(first) {
@@ -86,7 +87,7 @@ func TestLargeAnswersAreLimited(t *testing.T) {
 // TestNumberOfAnswersIsLimited checks that a network above its limit of answers gets truncated ones, on the fast path and on the slow one, which then does no work;
 // that other networks are not limited; and that a client with a valid cookie is not limited.
 func TestNumberOfAnswersIsLimited(t *testing.T) {
-	h := &fakeHandler{}
+	h := &fake.Handler{}
 	config := everyone(0, 10)
 	config.IPv4Bits = 24
 	s, _ := serve(t, h, Config{Workers: 1, Limits: config}, nil)
@@ -127,7 +128,7 @@ func TestDroppedAndObservedAnswers(t *testing.T) {
 	}{{limits.Drop, false}, {limits.Observe, true}} {
 		config := everyone(0, 1)
 		config.Action = tt.action
-		s, _ := serve(t, &fakeHandler{}, Config{Workers: 1, Limits: config}, nil)
+		s, _ := serve(t, &fake.Handler{}, Config{Workers: 1, Limits: config}, nil)
 		c := dialFrom(t, "127.0.1.1", addrOf(s))
 		answered := 0
 		for i := range 10 {
@@ -135,11 +136,11 @@ func TestDroppedAndObservedAnswers(t *testing.T) {
 			if i%2 == 1 {
 				name = "slow.example"
 			}
-			if _, err := c.Write(query(t, uint16(i), name)); err != nil {
+			if _, err := c.Write(fake.Query(t, uint16(i), name)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		eventually(t, "the limited answers are counted", func() bool {
+		fake.Eventually(t, "the limited answers are counted", func() bool {
 			return metric(t, s, "rempart_udp_answers_limited_total", "answers", tt.action.String()) >= 8
 		})
 		_ = c.SetReadDeadline(time.Now().Add(time.Second))
@@ -162,12 +163,12 @@ func TestIgnoredPorts(t *testing.T) {
 	}
 	defer probe.Close()
 	port := probe.LocalAddr().(*net.UDPAddr).Port
-	s, _ := serve(t, &fakeHandler{}, Config{Workers: 1, Ignored: []uint16{uint16(port), 0xffff}}, nil)
-	if _, err := probe.WriteTo(query(t, 1, "a.example"), net.UDPAddrFromAddrPort(netip.MustParseAddrPort(addrOf(s)))); err != nil {
+	s, _ := serve(t, &fake.Handler{}, Config{Workers: 1, Ignored: []uint16{uint16(port), 0xffff}}, nil)
+	if _, err := probe.WriteTo(fake.Query(t, 1, "a.example"), net.UDPAddrFromAddrPort(netip.MustParseAddrPort(addrOf(s)))); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the query is counted", func() bool { return metric(t, s, "rempart_udp_queries_ignored_total", "port") == 1 })
-	if m := ask(t, dial(t, "udp", addrOf(s)), 2, "a.example"); m.Id != 2 {
+	fake.Eventually(t, "the query is counted", func() bool { return metric(t, s, "rempart_udp_queries_ignored_total", "port") == 1 })
+	if m := ask(t, fake.Dial(t, "udp", addrOf(s)), 2, "a.example"); m.Id != 2 {
 		t.Errorf("the query from another port got %v", m)
 	}
 	_ = probe.SetReadDeadline(time.Now().Add(20 * time.Millisecond))

@@ -14,19 +14,14 @@ import (
 	"syscall"
 	"time"
 
+	"rempart/internal/fair"
 	"rempart/internal/wire"
 	"rempart/resolver/limits"
+	"rempart/resolver/listen/stream"
 )
 
-// Handler answers queries. One loop at a time calls Fast of a Handler for UDP; streams call it concurrently. Slow and Shed are called concurrently.
-type Handler interface {
-	// Fast takes each query of a batch as far as possible without waiting.
-	Fast(batch []wire.Query)
-	// Slow continues a query that Fast left. It may wait, and returns soon after ctx ends.
-	Slow(ctx context.Context, q *wire.Query)
-	// Shed answers a query for which there is no place.
-	Shed(q *wire.Query)
-}
+// Handler answers queries. One loop at a time calls Fast of a Handler for UDP; connections call it concurrently.
+type Handler interface{ stream.Handler }
 
 // Forwarder is a Handler that continues many queries without a goroutine for each.
 type Forwarder interface {
@@ -72,8 +67,8 @@ const (
 // Server holds the sockets.
 type Server struct {
 	workers []*udpWorker
-	streams *streamServer
-	pool    *pool
+	streams *stream.Server
+	pool    *fair.Pool
 	limiter *limits.Limiter // nil: no limits
 	ports   *ignoredPorts
 	drain   time.Duration
@@ -99,12 +94,10 @@ func New(c Config) (_ *Server, err error) {
 	if c.Serves == nil {
 		c.Serves = func(netip.Addr) bool { return true }
 	}
-	s := &Server{pool: newPool(c.MaxSlow), limiter: limits.New(c.Limits), ports: newIgnoredPorts(c.Ignored), drain: c.Drain}
-	s.streams = newStreamServer(c.NewHandler(), s.pool, c.Serves, c.Log)
-	s.streams.ports, s.streams.proxies, s.streams.handshakeLimit = s.ports, c.Proxies, limits.New(c.Handshakes)
-	if c.MaxStreams > 0 {
-		s.streams.limits.conns = c.MaxStreams
-	}
+	s := &Server{pool: fair.NewPool(c.MaxSlow), limiter: limits.New(c.Limits), ports: newIgnoredPorts(c.Ignored), drain: c.Drain}
+	s.streams = stream.New(stream.Config{
+		Handler: c.NewHandler(), Pool: s.pool, Serves: c.Serves, Ignores: s.ports.has, Proxies: c.Proxies, Handshakes: limits.New(c.Handshakes), Conns: c.MaxStreams, Log: c.Log,
+	})
 	defer func() {
 		if err != nil {
 			s.close()
@@ -116,7 +109,7 @@ func New(c Config) (_ *Server, err error) {
 		}
 	}
 	for _, l := range c.Streams {
-		s.streams.listeners = append(s.streams.listeners, listener{Listener: l, transport: wire.TCP})
+		s.streams.Listen(l, wire.TCP, nil)
 	}
 	if err := s.bindSecure(c); err != nil {
 		return nil, err
@@ -127,7 +120,7 @@ func New(c Config) (_ *Server, err error) {
 			return nil, err
 		}
 	}
-	if len(s.workers) == 0 && len(s.streams.listeners) == 0 {
+	if len(s.AddrsOf(wire.UDP, wire.TCP, wire.TLS, wire.HTTPS, wire.QUIC)) == 0 {
 		return nil, errors.New("no address to listen on")
 	}
 	return s, nil
@@ -176,7 +169,7 @@ func (s *Server) bind(addr netip.AddrPort, c Config) (err error) {
 			return err
 		}
 	}
-	s.streams.listeners = append(s.streams.listeners, listener{Listener: l, transport: wire.TCP})
+	s.streams.Listen(l, wire.TCP, nil)
 	return nil
 }
 
@@ -272,14 +265,9 @@ func (s *Server) AddrsOf(transports ...wire.Transport) (addrs []netip.AddrPort) 
 			addrs = append(addrs, ap)
 		}
 	}
-	for _, l := range s.streams.listeners {
-		if slices.Contains(transports, l.transport) {
-			add(l.Addr())
-		}
-	}
-	for _, l := range s.streams.quic {
-		if slices.Contains(transports, l.transport) {
-			add(l.packets.LocalAddr())
+	for _, t := range transports {
+		for _, a := range s.streams.Addrs(t) {
+			add(a)
 		}
 	}
 	for _, w := range s.workers {
@@ -295,23 +283,23 @@ func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
 	slow, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	s.pool.ctx = slow
+	s.pool.SetContext(slow)
 	var packets, streams sync.WaitGroup
 	for _, w := range s.workers {
 		packets.Go(w.run)
 	}
-	streams.Go(func() { s.streams.run(ctx) })
+	streams.Go(func() { s.streams.Run(ctx) })
 	<-ctx.Done()
 	for _, w := range s.workers {
 		w.stop()
 	}
-	s.streams.stop()
+	s.streams.Stop()
 	// A loop adds queries to the pool until it ends. Only after that does the pool get no more work.
 	packets.Wait()
 	ended := make(chan struct{})
 	go func() {
 		streams.Wait()
-		s.pool.wait()
+		s.pool.Wait()
 		close(ended)
 	}()
 	select {
@@ -320,7 +308,7 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-time.After(s.drain):
 	}
 	cancel()
-	s.streams.hangUp()
+	s.streams.HangUp()
 	<-ended
 	return nil
 }
@@ -329,13 +317,5 @@ func (s *Server) close() {
 	for _, w := range s.workers {
 		w.conn.Close()
 	}
-	for _, l := range s.streams.listeners {
-		l.Close()
-	}
-	for _, l := range s.streams.quic {
-		l.close()
-	}
-	for _, l := range s.streams.backends {
-		l.Close()
-	}
+	s.streams.Close()
 }

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,112 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rempart/internal/dnstest"
-	"rempart/internal/wire"
+	"rempart/resolver/listen/fake"
 )
-
-// deadline bounds every wait of these tests.
-const deadline = time.Minute
-
-// fakeHandler answers by the first label of the question: a label that begins with "slow" on the slow path, where it waits for the gate; "renew" at once and
-// then again on the slow path; any other at once.
-type fakeHandler struct {
-	gate    func(ctx context.Context, label string) // what Slow waits for; nil: nothing
-	sheds   atomic.Int64
-	renewed atomic.Int64
-	largest atomic.Int64 // batch
-	large   int          // number of extra bytes in answers over streams
-	// largeUDP lengthens answers over UDP too, except to names that begin with "small".
-	largeUDP bool
-}
-
-func (h *fakeHandler) Fast(batch []wire.Query) {
-	h.largest.Store(max(h.largest.Load(), int64(len(batch))))
-	for i := range batch {
-		q := &batch[i]
-		if q.Parse(0) == wire.NotAQuery {
-			q.Outcome = wire.Dropped
-			continue
-		}
-		if strings.HasPrefix(label(q), "slow") {
-			q.Outcome = wire.Slow
-			continue
-		}
-		if label(q) == "valid-cookie" {
-			q.Cookie = wire.ValidCookie
-		}
-		answer(q)
-		h.lengthen(q)
-		q.Renew = label(q) == "renew"
-	}
-}
-
-func (h *fakeHandler) Slow(ctx context.Context, q *wire.Query) {
-	if q.Renew {
-		h.renewed.Add(1)
-		answer(q)
-		return
-	}
-	if h.gate != nil {
-		h.gate(ctx, label(q))
-	}
-	answer(q)
-	h.lengthen(q)
-}
-
-func (h *fakeHandler) lengthen(q *wire.Query) {
-	if q.Transport != wire.UDP || h.largeUDP && !strings.HasPrefix(label(q), "small") {
-		q.Out = append(q.Out, make([]byte, h.large)...)
-	}
-}
-
-func (h *fakeHandler) Shed(q *wire.Query) {
-	h.sheds.Add(1)
-	q.Fail(wire.ServFail)
-}
-
-// answer answers a query with the address of the client, as the query holds it.
-func answer(q *wire.Query) {
-	q.Begin(wire.Success)
-	if q.Type == wire.TypeA {
-		q.AddAddress(1, q.Client)
-	}
-	q.Finish(wire.Success)
-}
-
-func label(q *wire.Query) string {
-	name := q.Name()
-	if len(name) == 0 {
-		return ""
-	}
-	return string(name[1 : 1+name[0]])
-}
-
-// gates release waiting queries by label, in any order.
-type gates struct {
-	mu   sync.Mutex
-	open map[string]chan struct{}
-}
-
-func (g *gates) of(label string) chan struct{} {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.open == nil {
-		g.open = map[string]chan struct{}{}
-	}
-	if g.open[label] == nil {
-		g.open[label] = make(chan struct{})
-	}
-	return g.open[label]
-}
-
-func (g *gates) wait(ctx context.Context, label string) {
-	select {
-	case <-g.of(label):
-	case <-ctx.Done():
-	}
-}
-
-func (g *gates) release(label string) { close(g.of(label)) }
 
 // serve runs a server until stop, or the end of the test. change is made before it runs.
 func serve(t testing.TB, h Handler, c Config, change func(*Server)) (s *Server, stop func()) {
@@ -151,7 +46,7 @@ func serve(t testing.TB, h Handler, c Config, change func(*Server)) (s *Server, 
 			if err != nil {
 				t.Errorf("Run: %v", err)
 			}
-		case <-time.After(deadline):
+		case <-time.After(fake.Deadline):
 			t.Error("Run does not return")
 		}
 	})
@@ -160,49 +55,6 @@ func serve(t testing.TB, h Handler, c Config, change func(*Server)) (s *Server, 
 }
 
 func addrOf(s *Server) string { return s.Addrs()[0].String() }
-
-func dial(t testing.TB, network, addr string) net.Conn {
-	t.Helper()
-	c, err := net.Dial(network, addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	if err := c.SetDeadline(time.Now().Add(deadline)); err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-// query packs a question for A of name with an ID.
-func query(t testing.TB, id uint16, name string) []byte {
-	t.Helper()
-	m := new(dns.Msg).SetQuestion(name+".", dns.TypeA)
-	m.Id = id
-	packed, err := m.Pack()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return packed
-}
-
-func unpack(t testing.TB, packed []byte) *dns.Msg {
-	t.Helper()
-	m := new(dns.Msg)
-	if err := m.Unpack(packed); err != nil {
-		t.Fatalf("the answer does not unpack: %v", err)
-	}
-	return m
-}
-
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(deadline); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("never: %s", what)
-		}
-	}
-}
 
 // metric returns the value of a metric, of the series that has these label values.
 func metric(t testing.TB, s *Server, name string, labels ...string) float64 {
@@ -245,7 +97,7 @@ func TestAddressInUseIsReported(t *testing.T) {
 	for proto, addr := range map[string]net.Addr{"TCP": stream.Addr(), "UDP": packet.LocalAddr()} {
 		_, err := New(Config{
 			Addrs:      []netip.AddrPort{netip.MustParseAddrPort(addr.String())},
-			NewHandler: func() Handler { return &fakeHandler{} },
+			NewHandler: func() Handler { return &fake.Handler{} },
 		})
 		if !errors.Is(err, ErrTaken) {
 			t.Errorf("%s: %v, want ErrTaken", proto, err)
@@ -268,7 +120,7 @@ func TestFailedNewFreesAddress(t *testing.T) {
 	first := netip.MustParseAddrPort(dnstest.FreeAddr(t))
 	_, err = New(Config{
 		Addrs:      []netip.AddrPort{first, netip.MustParseAddrPort(taken.Addr().String())},
-		NewHandler: func() Handler { return &fakeHandler{} },
+		NewHandler: func() Handler { return &fake.Handler{} },
 	})
 	if err == nil {
 		t.Fatal("New accepted an address that is in use")
@@ -281,7 +133,7 @@ func TestFailedNewFreesAddress(t *testing.T) {
 }
 
 func TestNewWithoutAddressIsRefused(t *testing.T) {
-	if _, err := New(Config{NewHandler: func() Handler { return &fakeHandler{} }}); err == nil {
+	if _, err := New(Config{NewHandler: func() Handler { return &fake.Handler{} }}); err == nil {
 		t.Error("New without an address returned no error")
 	}
 }
@@ -295,37 +147,37 @@ func TestPassedSocketsAreServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, _ := serve(t, &fakeHandler{}, Config{Packets: []net.PacketConn{packet}, Streams: []net.Listener{stream}}, nil)
+	s, _ := serve(t, &fake.Handler{}, Config{Packets: []net.PacketConn{packet}, Streams: []net.Listener{stream}}, nil)
 	if got := len(s.Addrs()); got != 2 {
 		t.Errorf("%d addresses served, want 2", got)
 	}
-	c := dial(t, "udp", packet.LocalAddr().String())
+	c := fake.Dial(t, "udp", packet.LocalAddr().String())
 	for i := range uint16(10) {
 		if m := ask(t, c, i, "a.example"); m.Id != i {
 			t.Errorf("ID %d answered as %d", i, m.Id)
 		}
 	}
-	tcp := dial(t, "tcp", stream.Addr().String())
-	writeFrames(t, tcp, query(t, 7, "a.example"))
-	if m := readFrame(t, tcp); m.Id != 7 {
+	tcp := fake.Dial(t, "tcp", stream.Addr().String())
+	fake.WriteFrames(t, tcp, fake.Query(t, 7, "a.example"))
+	if m := fake.ReadFrame(t, tcp); m.Id != 7 {
 		t.Errorf("over TCP: the answer has the ID %d, want 7", m.Id)
 	}
 }
 
 func TestDrainAnswersSlowQueries(t *testing.T) {
-	var g gates
-	h := &fakeHandler{gate: g.wait}
+	var g fake.Gates
+	h := &fake.Handler{Gate: g.Wait}
 	s, stop := serve(t, h, Config{}, nil)
-	udp, tcp := dial(t, "udp", addrOf(s)), dial(t, "tcp", addrOf(s))
-	if _, err := udp.Write(query(t, 1, "slow1.example")); err != nil {
+	udp, tcp := fake.Dial(t, "udp", addrOf(s)), fake.Dial(t, "tcp", addrOf(s))
+	if _, err := udp.Write(fake.Query(t, 1, "slow1.example")); err != nil {
 		t.Fatal(err)
 	}
-	writeFrames(t, tcp, query(t, 2, "slow2.example"))
-	eventually(t, "both on the slow path", func() bool { return metric(t, s, "rempart_slow_queries") == 2 })
+	fake.WriteFrames(t, tcp, fake.Query(t, 2, "slow2.example"))
+	fake.Eventually(t, "both on the slow path", func() bool { return metric(t, s, "rempart_slow_queries") == 2 })
 	ended := make(chan struct{})
 	go func() { stop(); close(ended) }()
-	eventually(t, "no connection is taken any more", func() bool {
-		c, err := net.DialTimeout("tcp", addrOf(s), deadline)
+	fake.Eventually(t, "no connection is taken any more", func() bool {
+		c, err := net.DialTimeout("tcp", addrOf(s), fake.Deadline)
 		if err == nil {
 			c.Close()
 		}
@@ -336,12 +188,12 @@ func TestDrainAnswersSlowQueries(t *testing.T) {
 		t.Fatal("Run returned with two queries unanswered")
 	default:
 	}
-	g.release("slow1")
-	g.release("slow2")
-	if m := unpack(t, readDatagram(t, udp)); m.Id != 1 || len(m.Answer) != 1 {
+	g.Release("slow1")
+	g.Release("slow2")
+	if m := fake.Unpack(t, readDatagram(t, udp)); m.Id != 1 || len(m.Answer) != 1 {
 		t.Errorf("over UDP: %v", m)
 	}
-	if m := readFrame(t, tcp); m.Id != 2 || len(m.Answer) != 1 {
+	if m := fake.ReadFrame(t, tcp); m.Id != 2 || len(m.Answer) != 1 {
 		t.Errorf("over TCP: %v", m)
 	}
 	<-ended
@@ -350,17 +202,17 @@ func TestDrainAnswersSlowQueries(t *testing.T) {
 // TestDrainIsBounded checks that the context of a query without an answer is cancelled when the drain time is over.
 func TestDrainIsBounded(t *testing.T) {
 	cut := make(chan error, 2)
-	h := &fakeHandler{gate: func(ctx context.Context, _ string) {
+	h := &fake.Handler{Gate: func(ctx context.Context, _ string) {
 		<-ctx.Done()
 		cut <- ctx.Err()
 	}}
 	s, stop := serve(t, h, Config{Drain: 20 * time.Millisecond}, nil)
-	udp, tcp := dial(t, "udp", addrOf(s)), dial(t, "tcp", addrOf(s))
-	if _, err := udp.Write(query(t, 1, "slow.example")); err != nil {
+	udp, tcp := fake.Dial(t, "udp", addrOf(s)), fake.Dial(t, "tcp", addrOf(s))
+	if _, err := udp.Write(fake.Query(t, 1, "slow.example")); err != nil {
 		t.Fatal(err)
 	}
-	writeFrames(t, tcp, query(t, 1, "slow.example"))
-	eventually(t, "both on the slow path", func() bool { return metric(t, s, "rempart_slow_queries") == 2 })
+	fake.WriteFrames(t, tcp, fake.Query(t, 1, "slow.example"))
+	fake.Eventually(t, "both on the slow path", func() bool { return metric(t, s, "rempart_slow_queries") == 2 })
 	stop()
 	for range 2 {
 		if err := <-cut; !errors.Is(err, context.Canceled) {
@@ -372,36 +224,36 @@ func TestDrainIsBounded(t *testing.T) {
 // TestQueriesAreShedWhenSlowPathIsFull checks the behaviour with a full slow path: the next query is shed, over UDP and over TCP, and queries that only renew
 // an answer are dropped.
 func TestQueriesAreShedWhenSlowPathIsFull(t *testing.T) {
-	var g gates
-	h := &fakeHandler{gate: g.wait}
+	var g fake.Gates
+	h := &fake.Handler{Gate: g.Wait}
 	s, _ := serve(t, h, Config{MaxSlow: 1}, nil)
-	udp, tcp := dial(t, "udp", addrOf(s)), dial(t, "tcp", addrOf(s))
-	if _, err := udp.Write(query(t, 1, "slow1.example")); err != nil {
+	udp, tcp := fake.Dial(t, "udp", addrOf(s)), fake.Dial(t, "tcp", addrOf(s))
+	if _, err := udp.Write(fake.Query(t, 1, "slow1.example")); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the slow path is full", func() bool { return metric(t, s, "rempart_slow_queries") == 1 })
+	fake.Eventually(t, "the slow path is full", func() bool { return metric(t, s, "rempart_slow_queries") == 1 })
 	if m := ask(t, udp, 2, "slow2.example"); m.Id != 2 || m.Rcode != dns.RcodeServerFailure {
 		t.Errorf("over UDP, with a full slow path: got %v, want SERVFAIL", m)
 	}
-	writeFrames(t, tcp, query(t, 3, "slow3.example"))
-	if m := readFrame(t, tcp); m.Id != 3 || m.Rcode != dns.RcodeServerFailure {
+	fake.WriteFrames(t, tcp, fake.Query(t, 3, "slow3.example"))
+	if m := fake.ReadFrame(t, tcp); m.Id != 3 || m.Rcode != dns.RcodeServerFailure {
 		t.Errorf("over TCP, with a full slow path: got %v, want SERVFAIL", m)
 	}
 	if m := ask(t, udp, 4, "renew.example"); m.Id != 4 || m.Rcode != dns.RcodeSuccess {
 		t.Errorf("a renewal with a full slow path: got %v, want an answer", m)
 	}
-	if got := h.sheds.Load(); got != 2 {
+	if got := h.Sheds.Load(); got != 2 {
 		t.Errorf("shed %d, want 2", got)
 	}
-	g.release("slow1")
-	if m := unpack(t, readDatagram(t, udp)); m.Id != 1 || m.Rcode != dns.RcodeSuccess {
+	g.Release("slow1")
+	if m := fake.Unpack(t, readDatagram(t, udp)); m.Id != 1 || m.Rcode != dns.RcodeSuccess {
 		t.Errorf("the query that is on the slow path: got %v, want an answer", m)
 	}
-	eventually(t, "the slow path has a free place again", func() bool { return metric(t, s, "rempart_slow_queries") == 0 })
+	fake.Eventually(t, "the slow path has a free place again", func() bool { return metric(t, s, "rempart_slow_queries") == 0 })
 	if m := ask(t, udp, 5, "renew.example"); m.Id != 5 {
 		t.Errorf("a renewal with free places: got %v, want an answer", m)
 	}
-	eventually(t, "it is renewed", func() bool { return h.renewed.Load() == 1 })
+	fake.Eventually(t, "it is renewed", func() bool { return h.Renewed.Load() == 1 })
 	if m := ask(t, udp, 6, "a.example"); m.Id != 6 {
 		t.Errorf("got %v, want the answer to query 6: a renewal must not be answered twice", m)
 	}
@@ -409,18 +261,18 @@ func TestQueriesAreShedWhenSlowPathIsFull(t *testing.T) {
 
 // TestOneClientDoesNotFillSlowPath checks that other clients get places on the slow path while one client fills it.
 func TestOneClientDoesNotFillSlowPath(t *testing.T) {
-	h := &fakeHandler{gate: func(ctx context.Context, label string) {
+	h := &fake.Handler{Gate: func(ctx context.Context, label string) {
 		if label == "slow-silent" {
 			<-ctx.Done()
 		}
 	}}
 	s, stop := serve(t, h, Config{MaxSlow: 640, Drain: time.Millisecond}, nil)
-	greedy := dial(t, "udp", addrOf(s))
-	eventually(t, "queries are shed", func() bool {
-		if _, err := greedy.Write(query(t, 1, "slow-silent.example")); err != nil {
+	greedy := fake.Dial(t, "udp", addrOf(s))
+	fake.Eventually(t, "queries are shed", func() bool {
+		if _, err := greedy.Write(fake.Query(t, 1, "slow-silent.example")); err != nil {
 			t.Fatal(err)
 		}
-		return h.sheds.Load() > 0
+		return h.Sheds.Load() > 0
 	})
 	other := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.IPv4(127, 0, 0, 7)}}
 	udp, err := other.Dial("udp4", addrOf(s))
@@ -428,7 +280,7 @@ func TestOneClientDoesNotFillSlowPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer udp.Close()
-	_ = udp.SetDeadline(time.Now().Add(deadline))
+	_ = udp.SetDeadline(time.Now().Add(fake.Deadline))
 	for i := range 20 {
 		if m := ask(t, udp, uint16(i), "slow.example"); m.Rcode != dns.RcodeSuccess {
 			t.Errorf("another client: got %v, want an answer", m)

@@ -69,26 +69,26 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			}
 		}
 	}
-	send(c.slow, prometheus.GaugeValue, float64(c.s.pool.running.Load()))
-	c.collectStreams(send)
-	send(c.proxy, prometheus.CounterValue, float64(proxyFailures+c.s.streams.proxyFailures.Load()))
+	send(c.slow, prometheus.GaugeValue, float64(c.s.pool.Running()))
+	c.collectStreams(send, proxyFailures)
 }
 
-// collectStreams collects the metrics of connections.
-func (c *collector) collectStreams(send func(*prometheus.Desc, prometheus.ValueType, float64, ...string)) {
-	s := c.s.streams
+// collectStreams collects the metrics of connections, and the failures of proxies, which happen over UDP as well.
+func (c *collector) collectStreams(send func(*prometheus.Desc, prometheus.ValueType, float64, ...string), udpProxyFailures uint64) {
+	stats := c.s.streams.Stats()
 	for t := wire.TCP; t < wire.Transports; t++ {
-		send(c.conns, prometheus.GaugeValue, float64(s.open[t].Load()), t.String())
+		send(c.conns, prometheus.GaugeValue, float64(stats.Open[t]), t.String())
 	}
-	send(c.refused, prometheus.CounterValue, float64(s.refused.Load()))
-	send(c.evicted, prometheus.CounterValue, float64(s.evicted.Load()))
-	send(c.shaken, prometheus.CounterValue, float64(s.handshakes.Load()), "completed")
-	send(c.shaken, prometheus.CounterValue, float64(s.failed.Load()), "failed")
-	if numbers := s.handshakeLimit.Stats(); numbers != nil {
+	send(c.refused, prometheus.CounterValue, float64(stats.Refused))
+	send(c.evicted, prometheus.CounterValue, float64(stats.Evicted))
+	send(c.shaken, prometheus.CounterValue, float64(stats.Handshakes), "completed")
+	send(c.shaken, prometheus.CounterValue, float64(stats.Failed), "failed")
+	if stats.Limited != nil {
 		for _, a := range []limits.Action{limits.Drop, limits.Observe} {
-			send(c.shakes, prometheus.CounterValue, float64(numbers[limits.Answers][a]), a.String())
+			send(c.shakes, prometheus.CounterValue, float64(stats.Limited[limits.Answers][a]), a.String())
 		}
 	}
+	send(c.proxy, prometheus.CounterValue, float64(udpProxyFailures+stats.ProxyFailures))
 }
 
 // sum adds the numbers of one worker to those of all.

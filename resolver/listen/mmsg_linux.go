@@ -10,6 +10,7 @@ import (
 
 	"rempart/internal/mmsg"
 	"rempart/internal/wire"
+	"rempart/resolver/listen/proxyproto"
 )
 
 const (
@@ -33,14 +34,14 @@ type messages struct {
 	packets  []byte
 	at       netip.AddrPort // the address of the socket
 	ports    *ignoredPorts
-	proxies  []netip.Prefix // whose datagrams begin with a header of the PROXY protocol
+	proxies  proxyproto.Proxies // whose datagrams begin with a header of the PROXY protocol
 	counts   *udpCounts
 	wildcard bool // the destination of each query is received with it, and the answer is sent from that address
 	used     int  // of in, by the last batch
 	ready    int  // of out
 }
 
-func newMessages(at netip.AddrPort, wildcard bool, ports *ignoredPorts, proxies []netip.Prefix, counts *udpCounts) *messages {
+func newMessages(at netip.AddrPort, wildcard bool, ports *ignoredPorts, proxies proxyproto.Proxies, counts *udpCounts) *messages {
 	m := &messages{at: at, ports: ports, proxies: proxies, counts: counts, wildcard: wildcard, packets: make([]byte, batchSize*(packetSize+apart)), used: batchSize}
 	for i := range m.in {
 		m.inVec[i].Base = &m.packets[i*(packetSize+apart)]
@@ -86,7 +87,7 @@ func (m *messages) query(q *wire.Query, i int) {
 	case port == m.at.Port() && q.Client == q.Local:
 		m.counts.ignored[ignoredOwnAddress].Add(1) // it is forged
 	default:
-		if len(m.proxies) > 0 && isProxy(m.proxies, q.Client) {
+		if len(m.proxies) > 0 && m.proxies.Has(q.Client) {
 			unwrap(q, m.ports, m.counts)
 		}
 		return

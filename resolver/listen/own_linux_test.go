@@ -3,6 +3,8 @@ package listen
 import (
 	"net/netip"
 	"testing"
+
+	"rempart/resolver/listen/fake"
 )
 
 // TestQueryFromOwnSocketIsDropped checks that a query from the server's own socket is dropped.
@@ -14,13 +16,13 @@ func TestQueryFromOwnSocketIsDropped(t *testing.T) {
 			ipv6(t)
 			to = netip.IPv6Loopback()
 		}
-		s, err := New(Config{Addrs: []netip.AddrPort{at}, Workers: 1, NewHandler: func() Handler { return &fakeHandler{} }})
+		s, err := New(Config{Addrs: []netip.AddrPort{at}, Workers: 1, NewHandler: func() Handler { return &fake.Handler{} }})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer s.close()
 		w := s.workers[0]
-		if _, err := w.conn.WriteToUDPAddrPort(query(t, 1, "a.example"), netip.AddrPortFrom(to, s.Addrs()[0].Port())); err != nil {
+		if _, err := w.conn.WriteToUDPAddrPort(fake.Query(t, 1, "a.example"), netip.AddrPortFrom(to, s.Addrs()[0].Port())); err != nil {
 			t.Fatal(err)
 		}
 		if n, err := w.receiveBatch(); n != 1 || err != nil || w.queries[0].Packet != nil {

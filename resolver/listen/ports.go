@@ -1,10 +1,5 @@
 package listen
 
-import (
-	"net"
-	"net/netip"
-)
-
 // neverClients are the UDP ports from which no query is sent: 0, to which nobody can answer, and the ports of services that answer every packet (echo, discard,
 // daytime, qotd, chargen). With a forged source, such a service would answer our answer, without end.
 const neverClients = 1<<0 | 1<<7 | 1<<9 | 1<<13 | 1<<17 | 1<<19
@@ -23,16 +18,3 @@ func newIgnoredPorts(further []uint16) *ignoredPorts {
 
 // has reports whether nothing is answered to that port.
 func (p *ignoredPorts) has(port uint16) bool { return p[port/64]>>(port%64)&1 != 0 }
-
-// addrOfSocket returns the address and port of a TCP or UDP socket, as queries hold addresses; not valid for another kind.
-func addrOfSocket(a net.Addr) netip.AddrPort {
-	if a, ok := a.(interface{ AddrPort() netip.AddrPort }); ok {
-		return plain(a.AddrPort())
-	}
-	return netip.AddrPort{}
-}
-
-// plain returns an address as queries hold it: IPv4 is not mapped into IPv6, and there is no zone.
-func plain(ap netip.AddrPort) netip.AddrPort {
-	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
-}

@@ -26,7 +26,7 @@ func (s *Server) bindSecure(c Config) error {
 		l, err := Stream(addr)
 		switch {
 		case err == nil:
-			s.streams.backends = append(s.streams.backends, l)
+			s.streams.ListenBackend(l)
 		case !withoutIPv6(err, addr, c.Backend, c.Log):
 			return explain("TCP", "REMPART_DOH_BACKEND_LISTEN", addr, err)
 		}
@@ -54,10 +54,10 @@ func (s *Server) bindOne(addr netip.AddrPort, transport wire.Transport, setting 
 			}
 			return explain("UDP", setting, addr, err)
 		}
-		s.streams.addQUIC(packets.(*net.UDPConn), c.Secure, transport)
+		s.streams.ListenQUIC(packets.(*net.UDPConn), c.Secure, transport)
 	}
 	if over != nil {
-		s.streams.listeners = append(s.streams.listeners, listener{over, transport, serverTLS(c.Secure, transport), c.Secure.NextProtos})
+		s.streams.Listen(over, transport, c.Secure)
 	}
 	return nil
 }

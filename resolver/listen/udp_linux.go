@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rempart/internal/fair"
 	"rempart/internal/wire"
 	"rempart/resolver/limits"
 )
@@ -23,7 +24,7 @@ type udpWorker struct {
 	conn    *net.UDPConn
 	raw     syscall.RawConn
 	handler Handler
-	pool    *pool
+	pool    *fair.Pool
 	limiter *limits.Limiter
 	copies  sync.Pool // of *slowQuery
 	spin    time.Duration
@@ -52,7 +53,7 @@ func newUDPWorker(conn *net.UDPConn, wildcard bool, c Config, s *Server) (*udpWo
 	}
 	w := &udpWorker{conn: conn, raw: raw, handler: c.NewHandler(), pool: s.pool, limiter: s.limiter, spin: c.Spin,
 		queries: make([]wire.Query, batchSize)}
-	w.msgs = newMessages(addrOfSocket(conn.LocalAddr()), wildcard, s.ports, c.Proxies, &w.counts)
+	w.msgs = newMessages(wire.SocketAddr(conn.LocalAddr()), wildcard, s.ports, c.Proxies, &w.counts)
 	w.copies.New = func() any { return &slowQuery{} }
 	w.forward, _ = w.handler.(Forwarder)
 	w.late.init(w)
@@ -124,7 +125,7 @@ func (w *udpWorker) receiveBatch() (int, error) {
 
 // askAgain polls the socket for the time w.spin before the poller puts the thread to sleep, unless the pool has work.
 func (w *udpWorker) askAgain(fd uintptr) {
-	for began := time.Now(); w.errno == unix.EAGAIN && time.Since(began) < w.spin && w.pool.idle(); {
+	for began := time.Now(); w.errno == unix.EAGAIN && time.Since(began) < w.spin && w.pool.Running() == 0; {
 		w.take(fd)
 	}
 }
@@ -203,7 +204,7 @@ func asSlow(q *wire.Query) *slowQuery { return (*slowQuery)(unsafe.Pointer(q)) }
 
 // leave copies query i, to be passed on by passOn. It returns false if there is no place.
 func (w *udpWorker) leave(q *wire.Query, i int) bool {
-	if !w.pool.take(q.Client) {
+	if !w.pool.Take(q.Client) {
 		return false
 	}
 	s := w.copies.Get().(*slowQuery)
@@ -227,11 +228,11 @@ func (w *udpWorker) passOn() {
 	}
 	left := w.leaving
 	if w.forward != nil {
-		left = w.forward.Forward(w.pool.ctx, left)
+		left = w.forward.Forward(w.pool.Context(), left)
 	}
 	for _, q := range left {
 		renewal := q.Renew
-		w.pool.start(q.Client, func(ctx context.Context) {
+		w.pool.Start(q.Client, func(ctx context.Context) {
 			w.handler.Slow(ctx, q)
 			w.finish(q, renewal)
 		})
@@ -251,7 +252,7 @@ func (w *udpWorker) finish(q *wire.Query, renewal bool) {
 func (w *udpWorker) Return(answered []*wire.Query) {
 	w.late.send(answered...)
 	for _, q := range answered {
-		w.pool.free(q.Client)
+		w.pool.Free(q.Client)
 		w.copies.Put(asSlow(q))
 	}
 }

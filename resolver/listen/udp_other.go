@@ -12,8 +12,10 @@ import (
 	"syscall"
 	"time"
 
+	"rempart/internal/fair"
 	"rempart/internal/wire"
 	"rempart/resolver/limits"
+	"rempart/resolver/listen/proxyproto"
 )
 
 const (
@@ -27,10 +29,10 @@ const (
 type udpWorker struct {
 	conn    *net.UDPConn
 	handler Handler
-	pool    *pool
+	pool    *fair.Pool
 	limiter *limits.Limiter
 	ports   *ignoredPorts
-	proxies []netip.Prefix
+	proxies proxyproto.Proxies
 	copies  sync.Pool // of *slowQuery
 	counts  udpCounts
 }
@@ -47,7 +49,7 @@ func (w *udpWorker) run() {
 	q := &batch[0]
 	q.Out = make([]byte, 0, answerSize)
 	packet := make([]byte, packetSize)
-	at := addrOfSocket(w.conn.LocalAddr()) // for a wildcard address, the destination of a packet is not known
+	at := wire.SocketAddr(w.conn.LocalAddr()) // for a wildcard address, the destination of a packet is not known
 	local := at.Addr()
 	if local.IsUnspecified() {
 		local = netip.Addr{}
@@ -57,12 +59,12 @@ func (w *udpWorker) run() {
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
 			return
 		}
-		from := plain(peer)
+		from := wire.Plain(peer)
 		if err != nil || w.ignores(from, at) {
 			continue
 		}
 		q.Packet, q.Transport, q.Client, q.Local = packet[:n], wire.UDP, from.Addr(), local
-		if isProxy(w.proxies, q.Client) {
+		if w.proxies.Has(q.Client) {
 			unwrap(q, w.ports, &w.counts)
 		}
 		w.handler.Fast(batch)
@@ -118,7 +120,7 @@ func (w *udpWorker) handOver(q *wire.Query, peer netip.AddrPort) bool {
 	s.packet = append(s.packet[:0], q.Packet...)
 	s.Query = *q
 	s.Packet, s.Out = s.packet, out[:0]
-	ok := w.pool.run(s.Client, func(ctx context.Context) {
+	ok := w.pool.Run(s.Client, func(ctx context.Context) {
 		renew := s.Renew
 		w.handler.Slow(ctx, &s.Query)
 		if s.Outcome == wire.Answered && !renew && len(s.Out) > 0 {

@@ -7,16 +7,18 @@ import (
 	"testing"
 	"time"
 
+	"rempart/resolver/listen/fake"
+
 	"github.com/miekg/dns"
 )
 
 // ask sends one query over a datagram socket and reads one answer.
 func ask(t testing.TB, c net.Conn, id uint16, name string) *dns.Msg {
 	t.Helper()
-	if _, err := c.Write(query(t, id, name)); err != nil {
+	if _, err := c.Write(fake.Query(t, id, name)); err != nil {
 		t.Fatal(err)
 	}
-	return unpack(t, readDatagram(t, c))
+	return fake.Unpack(t, readDatagram(t, c))
 }
 
 func readDatagram(t testing.TB, c net.Conn) []byte {
@@ -32,26 +34,26 @@ func readDatagram(t testing.TB, c net.Conn) []byte {
 // TestBurstIsAnsweredOnce checks that every query is answered once if several batches of queries wait in the socket.
 func TestBurstIsAnsweredOnce(t *testing.T) {
 	const burst = 1000
-	h := &fakeHandler{}
+	h := &fake.Handler{}
 	var c net.Conn
 	serve(t, h, Config{Workers: 1}, func(s *Server) {
-		c = dial(t, "udp", addrOf(s))
+		c = fake.Dial(t, "udp", addrOf(s))
 		_ = c.(*net.UDPConn).SetReadBuffer(1 << 20)
 		for i := range uint16(burst) {
-			if _, err := c.Write(query(t, i, "a.example")); err != nil {
+			if _, err := c.Write(fake.Query(t, i, "a.example")); err != nil {
 				t.Fatal(err)
 			}
 		}
 	})
 	seen := map[uint16]bool{}
 	for range burst {
-		seen[unpack(t, readDatagram(t, c)).Id] = true
+		seen[fake.Unpack(t, readDatagram(t, c)).Id] = true
 	}
 	if len(seen) != burst {
 		t.Errorf("%d of %d answered", len(seen), burst)
 	}
-	if reusePort && h.largest.Load() < 2 {
-		t.Errorf("the largest batch was %d", h.largest.Load())
+	if reusePort && h.Largest.Load() < 2 {
+		t.Errorf("the largest batch was %d", h.Largest.Load())
 	}
 }
 
@@ -63,15 +65,15 @@ func TestQueriesInSocketAreAnsweredAtStop(t *testing.T) {
 	const burst = 300
 	s, err := New(Config{
 		Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, Workers: 1,
-		NewHandler: func() Handler { return &fakeHandler{} },
+		NewHandler: func() Handler { return &fake.Handler{} },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := dial(t, "udp", addrOf(s))
+	c := fake.Dial(t, "udp", addrOf(s))
 	_ = c.(*net.UDPConn).SetReadBuffer(1 << 20)
 	for i := range uint16(burst) {
-		if _, err := c.Write(query(t, i, []string{"a.example", "slow.example"}[i%2])); err != nil {
+		if _, err := c.Write(fake.Query(t, i, []string{"a.example", "slow.example"}[i%2])); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -82,7 +84,7 @@ func TestQueriesInSocketAreAnsweredAtStop(t *testing.T) {
 	}
 	seen := map[uint16]bool{}
 	for range burst {
-		seen[unpack(t, readDatagram(t, c)).Id] = true
+		seen[fake.Unpack(t, readDatagram(t, c)).Id] = true
 	}
 	if len(seen) != burst {
 		t.Errorf("%d of %d answered", len(seen), burst)
@@ -90,9 +92,9 @@ func TestQueriesInSocketAreAnsweredAtStop(t *testing.T) {
 }
 
 func TestManyWorkers(t *testing.T) {
-	s, _ := serve(t, &fakeHandler{}, Config{Workers: 3}, nil)
+	s, _ := serve(t, &fake.Handler{}, Config{Workers: 3}, nil)
 	for i := range uint16(30) { // each socket has another port, so that the kernel distributes the queries
-		if m := ask(t, dial(t, "udp", addrOf(s)), i, "a.example"); m.Id != i {
+		if m := ask(t, fake.Dial(t, "udp", addrOf(s)), i, "a.example"); m.Id != i {
 			t.Errorf("ID %d answered as %d", i, m.Id)
 		}
 	}
@@ -102,21 +104,21 @@ func ipv6(t testing.TB) {
 	t.Helper()
 	c, err := net.ListenPacket("udp6", "[::1]:0")
 	if err != nil {
-		t.Skipf("this machine has no IPv6 loopback: %v", err)
+		t.Skipf("this machine has no IPv6 fake.Loopback(): %v", err)
 	}
 	c.Close()
 }
 
 func TestIPv6(t *testing.T) {
 	ipv6(t)
-	s, _ := serve(t, &fakeHandler{}, Config{Addrs: []netip.AddrPort{netip.MustParseAddrPort("[::1]:0")}}, nil)
-	m := ask(t, dial(t, "udp", addrOf(s)), 1, "a.example")
+	s, _ := serve(t, &fake.Handler{}, Config{Addrs: []netip.AddrPort{netip.MustParseAddrPort("[::1]:0")}}, nil)
+	m := ask(t, fake.Dial(t, "udp", addrOf(s)), 1, "a.example")
 	if m.Id != 1 {
 		t.Errorf("over UDP: %v", m)
 	}
-	tcp := dial(t, "tcp", addrOf(s))
-	writeFrames(t, tcp, query(t, 2, "a.example"))
-	if m := readFrame(t, tcp); m.Id != 2 {
+	tcp := fake.Dial(t, "tcp", addrOf(s))
+	fake.WriteFrames(t, tcp, fake.Query(t, 2, "a.example"))
+	if m := fake.ReadFrame(t, tcp); m.Id != 2 {
 		t.Errorf("over TCP: %v", m)
 	}
 }
@@ -129,7 +131,7 @@ func TestWildcardSocketAnswersFromAskedAddress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, _ := serve(t, &fakeHandler{}, Config{
+	s, _ := serve(t, &fake.Handler{}, Config{
 		Addrs:   []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:0"), netip.MustParseAddrPort("[::]:0")},
 		Packets: []net.PacketConn{handed},
 	}, nil)
@@ -154,10 +156,10 @@ func TestWildcardSocketAnswersFromAskedAddress(t *testing.T) {
 		}
 		defer c.Close()
 		for _, name := range []string{"a.example", "slow.example", "renew.example"} {
-			if err := c.SetDeadline(time.Now().Add(deadline)); err != nil {
+			if err := c.SetDeadline(time.Now().Add(fake.Deadline)); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := c.WriteToUDPAddrPort(query(t, 1, name), to); err != nil {
+			if _, err := c.WriteToUDPAddrPort(fake.Query(t, 1, name), to); err != nil {
 				t.Fatal(err)
 			}
 			buf := make([]byte, 4096)
@@ -169,7 +171,7 @@ func TestWildcardSocketAnswersFromAskedAddress(t *testing.T) {
 			if from != to {
 				t.Errorf("%s of %s: answered from %s", name, to, from)
 			}
-			m := unpack(t, buf[:n])
+			m := fake.Unpack(t, buf[:n])
 			if a, ok := m.Answer[0].(*dns.A); client.Is4() && (!ok || a.A.String() != client.String()) {
 				t.Errorf("%s of %s: the handler got a wrong client address: %v", name, to, m.Answer)
 			}
@@ -179,11 +181,11 @@ func TestWildcardSocketAnswersFromAskedAddress(t *testing.T) {
 
 // TestSlowAnswersInAnyOrder checks that a query on the slow path is answered before an earlier query that takes longer.
 func TestSlowAnswersInAnyOrder(t *testing.T) {
-	var g gates
-	s, _ := serve(t, &fakeHandler{gate: g.wait}, Config{}, nil)
-	c := dial(t, "udp", addrOf(s))
+	var g fake.Gates
+	s, _ := serve(t, &fake.Handler{Gate: g.Wait}, Config{}, nil)
+	c := fake.Dial(t, "udp", addrOf(s))
 	for i, name := range []string{"slow1.example", "slow2.example", "fast.example"} {
-		if _, err := c.Write(query(t, uint16(1+i), name)); err != nil {
+		if _, err := c.Write(fake.Query(t, uint16(1+i), name)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -191,8 +193,8 @@ func TestSlowAnswersInAnyOrder(t *testing.T) {
 		release string
 		want    uint16
 	}{{"fast", 3}, {"slow2", 2}, {"slow1", 1}} {
-		g.release(step.release)
-		if m := unpack(t, readDatagram(t, c)); m.Id != step.want {
+		g.Release(step.release)
+		if m := fake.Unpack(t, readDatagram(t, c)); m.Id != step.want {
 			t.Errorf("after %s was released, the answer to ID %d was sent", step.release, m.Id)
 		}
 	}
@@ -200,9 +202,9 @@ func TestSlowAnswersInAnyOrder(t *testing.T) {
 
 // TestNonQueryGetsNoAnswer checks that data that is not a query gets no answer, that a query that is too long gets one, and that the socket stays open.
 func TestNonQueryGetsNoAnswer(t *testing.T) {
-	s, _ := serve(t, &fakeHandler{}, Config{}, nil)
-	c := dial(t, "udp", addrOf(s))
-	response := query(t, 9, "a.example")
+	s, _ := serve(t, &fake.Handler{}, Config{}, nil)
+	c := fake.Dial(t, "udp", addrOf(s))
+	response := fake.Query(t, 9, "a.example")
 	response[2] |= 0x80
 	for _, packet := range [][]byte{{}, {1}, make([]byte, 11), response} {
 		if _, err := c.Write(packet); err != nil {
@@ -212,10 +214,10 @@ func TestNonQueryGetsNoAnswer(t *testing.T) {
 	if m := ask(t, c, 1, "a.example"); m.Id != 1 {
 		t.Errorf("the first answer has the ID %d, want 1", m.Id)
 	}
-	if _, err := c.Write(append(query(t, 2, "a.example"), make([]byte, 20000)...)); err != nil {
+	if _, err := c.Write(append(fake.Query(t, 2, "a.example"), make([]byte, 20000)...)); err != nil {
 		t.Fatal(err)
 	}
-	if m := unpack(t, readDatagram(t, c)); m.Id != 2 {
+	if m := fake.Unpack(t, readDatagram(t, c)); m.Id != 2 {
 		t.Errorf("a query of 20,000 bytes: got %v, want an answer", m)
 	}
 	if got := metric(t, s, "rempart_udp_send_failures_total"); got != 0 {
@@ -228,9 +230,9 @@ func TestKernelDropsAreCounted(t *testing.T) {
 	if !reusePort {
 		t.Skip("this system does not report the packets that it drops")
 	}
-	s, _ := serve(t, &fakeHandler{}, Config{Workers: 1}, func(s *Server) {
-		c := dial(t, "udp", addrOf(s))
-		packet := query(t, 1, "a.example")
+	s, _ := serve(t, &fake.Handler{}, Config{Workers: 1}, func(s *Server) {
+		c := fake.Dial(t, "udp", addrOf(s))
+		packet := fake.Query(t, 1, "a.example")
 		for i := 0; metric(t, s, "rempart_udp_receive_drops_total") == 0; i++ {
 			if i == 100 {
 				t.Fatal("no drop was counted")
@@ -243,9 +245,9 @@ func TestKernelDropsAreCounted(t *testing.T) {
 		}
 		c.Close()
 	})
-	c := dial(t, "udp", addrOf(s))
-	eventually(t, "the queue is empty, and a query is answered", func() bool {
-		if _, err := c.Write(query(t, 2, "a.example")); err != nil {
+	c := fake.Dial(t, "udp", addrOf(s))
+	fake.Eventually(t, "the queue is empty, and a query is answered", func() bool {
+		if _, err := c.Write(fake.Query(t, 2, "a.example")); err != nil {
 			t.Fatal(err)
 		}
 		_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
@@ -255,10 +257,10 @@ func TestKernelDropsAreCounted(t *testing.T) {
 }
 
 func TestMetrics(t *testing.T) {
-	s, _ := serve(t, &fakeHandler{}, Config{}, nil)
-	tcp := dial(t, "tcp", addrOf(s))
-	writeFrames(t, tcp, query(t, 1, "a.example"))
-	readFrame(t, tcp)
+	s, _ := serve(t, &fake.Handler{}, Config{}, nil)
+	tcp := fake.Dial(t, "tcp", addrOf(s))
+	fake.WriteFrames(t, tcp, fake.Query(t, 1, "a.example"))
+	fake.ReadFrame(t, tcp)
 	for name, want := range map[string]float64{
 		"rempart_udp_receive_drops_total":   0,
 		"rempart_udp_send_failures_total":   0,
@@ -276,8 +278,8 @@ func TestMetrics(t *testing.T) {
 
 // TestBusyPoll checks that workers that poll their socket before they sleep answer queries that arrive while they poll and while they sleep.
 func TestBusyPoll(t *testing.T) {
-	s, _ := serve(t, &fakeHandler{}, Config{Workers: 2, Spin: 2 * time.Millisecond}, nil)
-	c := dial(t, "udp", addrOf(s))
+	s, _ := serve(t, &fake.Handler{}, Config{Workers: 2, Spin: 2 * time.Millisecond}, nil)
+	c := fake.Dial(t, "udp", addrOf(s))
 	for i := range uint16(100) {
 		if m := ask(t, c, i, "a.example"); m.Id != i {
 			t.Errorf("ID %d answered as %d", i, m.Id)

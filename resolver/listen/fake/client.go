@@ -1,0 +1,105 @@
+package fake
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Dial opens a connection for the time of a test.
+func Dial(t testing.TB, network, addr string) net.Conn {
+	t.Helper()
+	c, err := net.Dial(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if err := c.SetDeadline(time.Now().Add(Deadline)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// Query packs a question for A of name with an ID.
+func Query(t testing.TB, id uint16, name string) []byte {
+	t.Helper()
+	m := new(dns.Msg).SetQuestion(name+".", dns.TypeA)
+	m.Id = id
+	packed, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return packed
+}
+
+// Unpack decodes an answer.
+func Unpack(t testing.TB, packed []byte) *dns.Msg {
+	t.Helper()
+	m := new(dns.Msg)
+	if err := m.Unpack(packed); err != nil {
+		t.Fatalf("the answer does not unpack: %v", err)
+	}
+	return m
+}
+
+// Eventually waits until ok returns true.
+func Eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(Deadline); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// Framed puts the length before each message.
+func Framed(messages ...[]byte) (out []byte) {
+	for _, m := range messages {
+		out = append(binary.BigEndian.AppendUint16(out, uint16(len(m))), m...)
+	}
+	return out
+}
+
+// WriteFrames sends messages, each behind its length.
+func WriteFrames(t testing.TB, c net.Conn, messages ...[]byte) {
+	t.Helper()
+	if _, err := c.Write(Framed(messages...)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ReadFrame reads one message and decodes it.
+func ReadFrame(t testing.TB, c net.Conn) *dns.Msg {
+	t.Helper()
+	packed, err := NextFrame(c)
+	if err != nil {
+		t.Fatalf("waiting for an answer: %v", err)
+	}
+	return Unpack(t, packed)
+}
+
+// NextFrame reads one message. It returns io.ErrUnexpectedEOF for an incomplete one.
+func NextFrame(c net.Conn) ([]byte, error) {
+	var size [2]byte
+	if _, err := io.ReadFull(c, size[:]); err != nil {
+		return nil, err
+	}
+	packed := make([]byte, binary.BigEndian.Uint16(size[:]))
+	_, err := io.ReadFull(c, packed)
+	return packed, err
+}
+
+// Closed waits until the server closes the connection. Data from the server is an error.
+func Closed(t testing.TB, c net.Conn) {
+	t.Helper()
+	n, err := c.Read(make([]byte, 1))
+	if n > 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the connection was not closed: %d bytes, %v", n, err)
+	}
+}

@@ -1,0 +1,63 @@
+package stream
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"rempart/internal/wire"
+)
+
+// session is an open connection, over TCP or over QUIC.
+type session interface {
+	lastUse() int64 // when the last query arrived, in Unix nanoseconds
+	stop()          // takes no further queries
+	abort()         // ends it at once
+}
+
+// sessionBase is the part of every session that does not depend on its transport: the client, what it has not taken yet, and its queries on the slow path.
+type sessionBase struct {
+	server    *Server
+	transport wire.Transport
+	client    netip.Addr
+	local     netip.Addr
+	asked     atomic.Int64  // when the last query arrived, in Unix nanoseconds; at first, when the session was opened
+	untaken   atomic.Int64  // bytes of answers that were not written yet; over QUIC also of incomplete queries
+	slots     chan struct{} // one is taken by each query on the slow path, until its answer is written
+	slow      sync.WaitGroup
+}
+
+// lastUse returns when the last query arrived, in Unix nanoseconds.
+func (b *sessionBase) lastUse() int64 { return b.asked.Load() }
+
+// handOver copies a query to the slow path, and waits while this session has its share there. post is called with the answered copy, unless the query is a
+// renewal, and calls done when the answer was sent. handOver returns false if there is no place at all.
+func (b *sessionBase) handOver(q *wire.Query, post func(*wire.Query)) bool {
+	b.slots <- struct{}{}
+	copied := *q
+	copied.Packet = append([]byte(nil), q.Packet...)
+	copied.Out = nil
+	b.slow.Add(1)
+	ok := b.server.config.Pool.Run(b.client, func(ctx context.Context) {
+		renew := copied.Renew
+		b.server.config.Handler.Slow(ctx, &copied)
+		if copied.Outcome == wire.Answered && !renew && len(copied.Out) > 0 {
+			post(&copied)
+			return
+		}
+		b.done(1)
+	})
+	if !ok {
+		b.done(1)
+	}
+	return ok
+}
+
+// done gives back the slots of n queries.
+func (b *sessionBase) done(n int) {
+	for range n {
+		<-b.slots
+		b.slow.Done()
+	}
+}
