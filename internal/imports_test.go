@@ -38,7 +38,7 @@ var packageRules = map[string]struct {
 	"resolver/listen":            {[]string{"internal/fair", "internal/mmsg", "internal/wire", "resolver/limits", "resolver/listen/proxyproto", "resolver/listen/stream"}, "sockets and framing call a Handler they define: any resolver can implement it"},
 	"resolver/listen/stream":     {[]string{"internal/fair", "internal/wire", "resolver/limits", "resolver/listen/proxyproto"}, "connections know neither UDP nor who answers"},
 	"resolver/listen/proxyproto": {nil, "it only reads headers"},
-	"resolver/listen/fake":       {[]string{"internal/wire"}, "tests of listeners use it"},
+	"resolver/listen/fake":       {[]string{"internal/dnstest", "internal/wire"}, "tests of listeners use it"},
 	"resolver":                   {[]string{"blocklist", "internal/fair", "internal/wire", "resolver/cache", "resolver/cookie", "resolver/upstream"}, "the path of a query knows no feed, page, push or file"},
 	"resolver/cookie":            {[]string{"internal/wire"}, "a cookie depends on the client and the time only"},
 	"resolver/limits":            {[]string{"internal/wire"}, "it judges answers, independent of how they are sent"},

@@ -43,11 +43,11 @@ func move(t *testing.T, from, to string) {
 func TestRenewedCertificateIsUsed(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
-	first, _ := ca.issue("control", serverTemplate())
+	first := ca.issue("control", serverTemplate())
 	expired := serverTemplate()
 	expired.NotAfter = time.Now().Add(-time.Minute)
 	ca.issue("expired", expired)
-	renewed, _ := ca.issue("renewed", serverTemplate())
+	renewed := ca.issue("renewed", serverTemplate())
 	zones := dnstest.FreeAddr(t)
 	control := startControl(t, "REMPART_PUSH_CERT="+ca.path("control.pem"), "REMPART_PUSH_KEY="+ca.path("control.key"), "REMPART_PUSH_CLIENT_CA="+ca.path("ca.pem"),
 		"REMPART_RPZ_TLS_LISTEN="+zones, "REMPART_RPZ_PAGE=page.isp.example", "REMPART_RPZ_KEYLESS=127.0.0.0/8", "REMPART_METRICS_LISTEN=127.0.0.1:0")

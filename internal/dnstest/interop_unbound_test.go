@@ -1,21 +1,13 @@
 package dnstest
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/miekg/dns"
 )
@@ -72,7 +64,7 @@ func freePort(t *testing.T) string {
 // testUnboundUpstream forwards to Unbound over every transport that Unbound supports, by its address and by its name.
 func testUnboundUpstream(t *testing.T, p *peers) {
 	cert, key := filepath.Join(p.dir, "cert.pem"), filepath.Join(p.dir, "key.pem")
-	selfSigned(t, cert, key)
+	WriteCertificate(t, SelfSigned(t, TLSName), cert, key)
 	tlsPort, httpsPort := freePort(t), freePort(t)
 	addr := p.unbound(t, fmt.Sprintf(`  module-config: "iterator"
   interface: 127.0.0.1@%s
@@ -124,37 +116,6 @@ func testUnboundUpstream(t *testing.T, p *peers) {
 	r := p.rempart(t, "REMPART_UPSTREAMS=tls://127.0.0.1:"+tlsPort+"#other.test", "SSL_CERT_FILE="+cert)
 	if m := Exchange(t, "udp", r.DNS, new(dns.Msg).SetQuestion("good.example.", dns.TypeA)); m.Rcode != dns.RcodeServerFailure {
 		t.Errorf("with a certificate of another name:\n%v", m)
-	}
-}
-
-// selfSigned writes a certificate of TLSName and 127.0.0.1, and its key.
-func selfSigned(t *testing.T, certFile, keyFile string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: TLSName},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		DNSNames: []string{TLSName}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	certDER, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for file, block := range map[string]*pem.Block{
-		certFile: {Type: "CERTIFICATE", Bytes: certDER}, keyFile: {Type: "PRIVATE KEY", Bytes: keyDER},
-	} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 

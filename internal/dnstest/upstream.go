@@ -51,9 +51,9 @@ func NewUpstream(t testing.TB, h Handler) *Upstream {
 		t.Fatalf("dnstest: listening for TLS: %v", err)
 	}
 	u.TLSAddr = secure.Addr().(*net.TCPAddr).AddrPort()
-	cert, roots := authority(t)
-	u.Roots, u.cert = roots, cert
-	u.KeyHash = keyHash(t, cert)
+	ca := Authority(t, "dnstest authority")
+	cert := Certificate(t, loopback(TLSName), &ca)
+	u.Roots, u.cert, u.KeyHash = Trusting(ca), cert, keyHash(cert)
 	config := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"dot"}}
 
 	u.work.Go(func() { u.datagrams(packet) })

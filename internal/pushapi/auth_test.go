@@ -2,16 +2,11 @@ package pushapi_test
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -19,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"rempart/internal/dnstest"
 	"rempart/internal/pushapi"
 	"rempart/internal/signing"
 )
@@ -155,45 +151,14 @@ func TestInvalidTokensAreRefused(t *testing.T) {
 	}
 }
 
-// authority issues certificates.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t testing.TB, by *authority, name string) (*authority, tls.Certificate) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: by == nil, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}
-	parent := &authority{template, key}
-	if by != nil {
-		parent = by
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent.cert, &key.PublicKey, parent.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &authority{cert, key}, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
-
 // TestClientCertificates uses client certificates in place of tokens: a registered one, an unregistered one of the same authority, none, and a revoked one.
 func TestClientCertificates(t *testing.T) {
 	f := start(t, setting{})
-	ca, _ := newAuthority(t, nil, "the authority")
-	_, good := newAuthority(t, ca, "zoe")
-	_, other := newAuthority(t, ca, "zoe")
+	ca := dnstest.Authority(t, "the authority")
+	client := &x509.Certificate{Subject: pkix.Name{CommonName: "zoe"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	good, other := dnstest.Certificate(t, client, &ca), dnstest.Certificate(t, client, &ca)
 	order := pushapi.Order{
-		Name: "zoe", Roles: []pushapi.Role{pushapi.Publisher}, Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: good.Certificate[0]})),
+		Name: "zoe", Roles: []pushapi.Role{pushapi.Publisher}, Certificate: string(dnstest.PEM(good)),
 	}
 	if i := into[pushapi.TokenInfo](t, f.order(t, order, f.root), http.StatusOK); i.Secret != "" {
 		t.Error("a token for a certificate has a secret, want none")
@@ -201,9 +166,7 @@ func TestClientCertificates(t *testing.T) {
 	order.Name = "zoe2"
 	refused(t, f.order(t, order, f.root), http.StatusConflict, "body.certificate")
 	srv := httptest.NewUnstartedServer(f.api.Handler())
-	pool := x509.NewCertPool()
-	pool.AddCert(ca.cert)
-	srv.TLS = &tls.Config{ClientCAs: pool, ClientAuth: tls.VerifyClientCertIfGiven}
+	srv.TLS = &tls.Config{ClientCAs: dnstest.Trusting(ca), ClientAuth: tls.VerifyClientCertIfGiven}
 	srv.StartTLS()
 	defer srv.Close()
 	push := func(certs ...tls.Certificate) int {

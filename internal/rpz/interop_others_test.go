@@ -119,7 +119,7 @@ policy.add(policy.rpz(policy.DENY, %q, true))
 func TestBINDOverTLS(t *testing.T) {
 	p := newProgram(t, "named")
 	secure := testCertificate(t)
-	ca := p.write(t, "ca.pem", string(pemOf(secure.Certificates[0])))
+	ca := p.write(t, "ca.pem", string(dnstest.PEM(secure.Certificates[0])))
 	s := scenario(t, func(c *Config) {
 		p.notifying(testKeyName)(c)
 		c.TLS = secure

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net"
-	"net/netip"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -196,11 +195,7 @@ func (s *serving) ask(t testing.TB, network string, change func(*dns.Msg)) *dns.
 // testCertificate returns a server's certificate.
 func testCertificate(t testing.TB) *tls.Config {
 	t.Helper()
-	cert, err := selfSigned("rpz.test", netip.MustParseAddr("127.0.0.1"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{cert}}
+	return &tls.Config{Certificates: []tls.Certificate{dnstest.SelfSigned(t, "rpz.test")}}
 }
 
 func TestSerialIsTheVersion(t *testing.T) {

@@ -10,12 +10,11 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
-	"math/big"
 	"os"
 	"strings"
 	"testing"
-	"time"
+
+	"rempart/internal/dnstest"
 )
 
 // readProfile prints the parts of a profile that a device uses, as JSON.
@@ -68,66 +67,35 @@ func TestProfile(t *testing.T) {
 	}
 }
 
-// authority issues certificates from a root through an intermediate authority.
-type authority struct {
-	root, middle *x509.Certificate
-	key          *ecdsa.PrivateKey // of both
-}
-
-func certificate(t *testing.T, name string, public crypto.PublicKey, parent *x509.Certificate, by crypto.PrivateKey) *x509.Certificate {
-	t.Helper()
-	c := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		DNSNames: []string{name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true,
-	}
-	if strings.HasSuffix(name, "authority") {
-		c.IsCA, c.KeyUsage, c.ExtKeyUsage, c.DNSNames = true, x509.KeyUsageCertSign, nil, nil
-	}
-	if parent == nil {
-		parent = c
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, public, by)
-	if err != nil {
-		t.Fatal(err)
-	}
-	made, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return made
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &authority{key: key}
-	a.root = certificate(t, "root authority", key.Public(), nil, key)
-	a.middle = certificate(t, "middle authority", key.Public(), a.root, key)
-	return a
+// leafTemplate is the certificate of a server.
+func leafTemplate() *x509.Certificate {
+	return &x509.Certificate{DNSNames: []string{"dns.example"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
 }
 
 // TestSignedProfileIsVerifiedByOpenSSL signs with each kind of key that servers use, as a device that knows the root authority only checks it.
 func TestSignedProfileIsVerifiedByOpenSSL(t *testing.T) {
-	a := newAuthority(t)
+	root := dnstest.Authority(t, "root authority")
+	middle := dnstest.Certificate(t, &x509.Certificate{Subject: pkix.Name{CommonName: "middle authority"}, IsCA: true}, &root)
+	ecdsaKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
-	root := file(t, "root.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.root.Raw})))
+	trusted := file(t, "root.pem", string(dnstest.PEM(root)))
 	content := text(t, "apple", nil)
-	for name, key := range map[string]crypto.Signer{"ECDSA": a.key, "RSA": rsaKey} {
+	for name, key := range map[string]crypto.Signer{"ECDSA": ecdsaKey, "RSA": rsaKey} {
 		t.Run(name, func(t *testing.T) {
-			leaf := certificate(t, "dns.example", key.Public(), a.middle, a.key)
-			signed, err := Sign([]byte(content), []*x509.Certificate{leaf, a.middle}, key)
+			leaf := dnstest.CertificateOf(t, key, leafTemplate(), &middle)
+			signed, err := Sign([]byte(content), []*x509.Certificate{leaf.Leaf, middle.Leaf}, key)
 			if err != nil {
 				t.Fatal(err)
 			}
 			path := file(t, "signed", string(signed))
 			verified := path + ".verified"
-			output(t, "openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", path, "-CAfile", root, "-purpose", "any", "-out", verified)
+			output(t, "openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", path, "-CAfile", trusted, "-purpose", "any", "-out", verified)
 			if got, err := os.ReadFile(verified); err != nil || string(got) != content {
 				t.Errorf("openssl read another content (%v):\n%s", err, got)
 			}
@@ -140,12 +108,12 @@ func TestSignedProfileIsVerifiedByOpenSSL(t *testing.T) {
 
 // TestKeyThatCannotSignIsReported uses a kind of key that the signature format of profiles does not know.
 func TestKeyThatCannotSignIsReported(t *testing.T) {
-	public, key, err := ed25519.GenerateKey(rand.Reader)
+	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	leaf := certificate(t, "dns.example", public, nil, key)
-	if _, err := Sign([]byte("x"), []*x509.Certificate{leaf}, key); err == nil {
+	leaf := dnstest.CertificateOf(t, key, leafTemplate(), nil)
+	if _, err := Sign([]byte("x"), []*x509.Certificate{leaf.Leaf}, key); err == nil {
 		t.Error("an Ed25519 key signed a profile without an error")
 	}
 }
