@@ -58,7 +58,13 @@ var packageRules = map[string]struct {
 	"internal/changeset":         {[]string{"blocklist", "blocklist/guard", "internal/journal", "internal/journal/stream", "internal/pause", "internal/signing"}, "the life of a change set is the same for every interface: it knows neither HTTP nor roles"},
 	"internal/pushapi":           {[]string{"blocklist", "blocklist/guard", "internal/changeset", "internal/journal", "internal/journal/stream", "internal/pause", "internal/signing"}, "it decides who may call and decodes requests; changeset decides what a call does to a change set"},
 	"internal/journal/mirror":    {[]string{"internal/durable", "internal/journal", "internal/pause", "internal/redirect"}, "it carries signed bytes, which it does not interpret"},
-	"internal/web":               {[]string{"blocklist"}, "the page only asks the set"},
+	"internal/web/texts":         {[]string{"blocklist"}, "texts do not depend on the pages that show them"},
+	"internal/web/layout":        {[]string{"internal/web/texts"}, "the frame of the pages does not depend on their content"},
+	"internal/web/lookup":        {[]string{"blocklist"}, "it describes a verdict, independent of the page that shows it"},
+	"internal/web/authority":     {nil, "it reads what authorities prescribe, independent of who applies it"},
+	"internal/web/warning":       {[]string{"blocklist", "internal/web/authority", "internal/web/layout", "internal/web/lookup", "internal/web/texts"}, "the page asks about names only through a function"},
+	"internal/web/portal":        {[]string{"blocklist", "internal/fair", "internal/web/authority", "internal/web/layout", "internal/web/lookup", "internal/web/texts"}, "the portal asks about names and their history only through functions"},
+	"internal/web/webtest":       {nil, "tests of pages use it"},
 	"internal/rpz":               {[]string{"blocklist", "internal/fair", "internal/pause", "internal/tsig"}, "a policy zone depends on the content of the set only, not on how it is changed"},
 	"internal/admin":             {[]string{"blocklist"}, "other data arrives through functions"},
 	"internal/dnstest":           {nil, "tests of any package use it"},
@@ -74,7 +80,7 @@ var cmdRules = map[string]struct {
 	may []string
 	why string
 }{
-	"cmd/rempart":         {[]string{"cmd/rempart/cli", "cmd/rempart/inspect", "cmd/rempart/operate", "cmd/rempart/report", "cmd/rempart/setup", "cmd/rempart/setup/certificates", "cmd/rempart/setup/reload"}, "main wires everything together"},
+	"cmd/rempart":         {[]string{"cmd/rempart/cli", "cmd/rempart/inspect", "cmd/rempart/operate", "cmd/rempart/report", "cmd/rempart/setup", "cmd/rempart/setup/certificates", "cmd/rempart/setup/public", "cmd/rempart/setup/reload"}, "main wires everything together"},
 	"cmd/rempart/operate": {[]string{"cmd/rempart/cli", "cmd/rempart/report", "cmd/rempart/setup", "cmd/rempart/setup/certificates"}, "commands of operators know no lists of this machine"},
 	"cmd/rempart/inspect": {[]string{"cmd/rempart/cli", "cmd/rempart/clientsetup", "cmd/rempart/report", "cmd/rempart/setup", "cmd/rempart/setup/certificates"}, "commands that examine lists call no control"},
 	"cmd/rempart/setup":   {[]string{"cmd/rempart/report", "cmd/rempart/setup/certificates", "cmd/rempart/setup/reload"}, "parts are made from settings, independent of the command"},
@@ -83,6 +89,7 @@ var cmdRules = map[string]struct {
 
 	"cmd/rempart/setup/certificates":      {[]string{"cmd/rempart/report", "cmd/rempart/setup/certificates/acme", "cmd/rempart/setup/reload"}, "certificates do not depend on the listeners and commands that use them"},
 	"cmd/rempart/setup/reload":            {nil, "it loads any value from any file"},
+	"cmd/rempart/setup/public":            {[]string{"cmd/rempart/report", "cmd/rempart/setup/reload"}, "the pages do not depend on the listeners that serve them"},
 	"cmd/rempart/setup/certificates/acme": {nil, "it gets certificates, independent of the settings and of who uses them"},
 	"cmd/rempart/clientsetup":             {nil, "it only writes settings of clients, independent of where a server's own settings are"},
 }

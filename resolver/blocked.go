@@ -17,8 +17,9 @@ type blockedAnswer struct {
 	option                uint16
 	sources               bool // reasons name the lists
 	contact, organisation string
-	database              string                     // reasons name the decision in this filtering database; "" for none
-	texts                 [2][categories]reasonTexts // by category; the second row is for Censored
+	orderPages            func(decision string) (ipv4, ipv6 netip.Addr) // Config.OrderPages
+	database              string                                        // reasons name the decision in this filtering database; "" for none
+	texts                 [2][categories]reasonTexts                    // by category; the second row is for Censored
 }
 
 // categories is the length of tables by category; further categories share the last row.
@@ -29,7 +30,7 @@ func newBlockedAnswer(c Config) (blockedAnswer, error) {
 		c.BlockTTL = defaultBlockTTL
 	}
 	b := blockedAnswer{style: c.Style, ttl: uint32(c.BlockTTL / time.Second), option: c.StructuredOption,
-		sources: c.NameSources, contact: c.Contact, organisation: c.Organisation, database: c.Database}
+		sources: c.NameSources, contact: c.Contact, organisation: c.Organisation, database: c.Database, orderPages: c.OrderPages}
 	switch {
 	case c.Style > Null:
 		return b, fmt.Errorf("no such way to answer a block: %d", c.Style)
@@ -49,7 +50,7 @@ func newBlockedAnswer(c Config) (blockedAnswer, error) {
 			if err != nil {
 				return b, err
 			}
-			b.texts[i][category] = reasonTexts{f.category.String(), full, short}
+			b.texts[i][category] = reasonTexts{plain: f.category.String(), full: full, short: short}
 		}
 	}
 	return b, nil
@@ -88,9 +89,9 @@ func (r *Resolver) block(q *wire.Query, view *blocklist.View, v blocklist.Verdic
 	addr := netip.Addr{}
 	switch q.Type {
 	case wire.TypeA:
-		addr = b.ipv4
+		addr, _ = b.page(view, v, texts)
 	case wire.TypeAAAA:
-		addr = b.ipv6
+		_, addr = b.page(view, v, texts)
 	}
 	// Firefox reads the last extended error only. If it is neither 4 nor 17, Firefox asks the system's resolver after an answer without an address
 	// (deploy/browsers.md).
@@ -114,6 +115,22 @@ func (r *Resolver) block(q *wire.Query, view *blocklist.View, v blocklist.Verdic
 		q.AddSOA(b.ttl, int(v.At))
 		q.Finish(wire.Success, reasons...)
 	}
+}
+
+// page returns the addresses of the page to which a block redirects: the authority's own page if it prescribes one for its order, else the warning page.
+func (b *blockedAnswer) page(view *blocklist.View, v blocklist.Verdict, texts *reasonTexts) (ipv4, ipv6 netip.Addr) {
+	if v.Mark != blocklist.Censored || b.orderPages == nil || b.style == Null {
+		return b.ipv4, b.ipv6
+	}
+	decision := texts.decision
+	if decision == "" { // no order, or more entries than have texts of their own
+		entry, _ := view.Explain(nil, v)
+		decision = entry.ID
+	}
+	if ipv4, ipv6 = b.orderPages(decision); !ipv4.IsValid() && !ipv6.IsValid() {
+		return b.ipv4, b.ipv6
+	}
+	return ipv4, ipv6
 }
 
 // deny begins a negative answer: NXDOMAIN if everything at and below the name is blocked, else NODATA, because NXDOMAIN denies the names below (RFC 8020).

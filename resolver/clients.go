@@ -67,6 +67,9 @@ func (r *Resolver) SetClients(prefixes []netip.Prefix) {
 // for the first time.
 func (r *Resolver) Refused() <-chan string { return r.clients.notices }
 
+// MayAsk reports whether a client may ask, for requests that are no DNS queries: a client that may not is not counted as refused.
+func (r *Resolver) MayAsk(client netip.Addr) bool { return r.clients.table.Load().holds(client) }
+
 // Serves reports whether a client may ask.
 func (r *Resolver) Serves(client netip.Addr) bool {
 	if r.clients.table.Load().holds(client) {

@@ -28,17 +28,11 @@ var explainTypes = [...]uint16{wire.TypeA, wire.TypeAAAA, wire.TypeHTTPS}
 // of the cache or of the upstream. name is canonical and borrowed for the call. An error means that the upstream gave no answer; the explanation then
 // holds the verdict of the name's own entry.
 func (r *Resolver) Explain(ctx context.Context, name []byte) (Explanation, error) {
-	now, view := r.now(), r.set.View()
-	x := Explanation{View: view}
-	use, _ := r.specialUse(questionOf(name))
-	switch use {
-	case ordinary, judgedFirst, listedCanary:
-		x.Verdict = view.Match(name, r.enforced, now.unix)
-	}
-	switch x.Special = use != ordinary; {
-	case x.Special, x.Verdict.Action != blocklist.Pass, len(name) == 1:
+	now, x := r.now(), r.ExplainName(name)
+	if x.Special || x.Verdict.Action != blocklist.Pass || len(name) == 1 {
 		return x, nil
 	}
+	view := x.View
 	var failed error
 	for _, typ := range explainTypes {
 		key := cache.Key{Name: name, Type: typ, Class: wire.ClassIN}
@@ -58,6 +52,18 @@ func (r *Resolver) Explain(ctx context.Context, name []byte) (Explanation, error
 		x.Rebinds = x.Rebinds || t.rebinds
 	}
 	return x, failed
+}
+
+// ExplainName is Explain without the targets: it waits for nothing.
+func (r *Resolver) ExplainName(name []byte) Explanation {
+	x := Explanation{View: r.set.View()}
+	use, _ := r.specialUse(questionOf(name))
+	switch use {
+	case ordinary, judgedFirst, listedCanary:
+		x.Verdict = x.View.Match(name, r.enforced, r.now().unix)
+	}
+	x.Special = use != ordinary
+	return x
 }
 
 // questionOf returns a query for the IPv4 addresses of name.

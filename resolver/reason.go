@@ -17,6 +17,8 @@ type reasonTexts struct {
 	plain string // EXTRA-TEXT next to a forged answer (RFC 8914)
 	full  string // text of a structured error with all fields
 	short string // text without justification and organisation
+
+	decision string // ID of the decision behind the entry; "" for none, and in texts that name the category only
 }
 
 // maxReasons is the number of distinct entries whose full reasons are kept; further entries of a view give the category only.
@@ -48,7 +50,7 @@ type targetReason struct {
 func (r *Resolver) reason(view *blocklist.View, v blocklist.Verdict, why *cause) *reasonTexts {
 	b := &r.blocked
 	category := b.byCategory(v)
-	if !b.sources && b.database == "" {
+	if !b.sources && b.database == "" && b.orderPages == nil {
 		return category
 	}
 	entries := view.Entries()
@@ -126,7 +128,7 @@ func (b *blockedAnswer) explain(e blocklist.Entry, target leadsTo) (reasonTexts,
 	g := grounds{category: e.Category, mark: e.Mark, decision: e.ID}
 	if !b.sources {
 		full, short, err := b.structured(g)
-		return reasonTexts{e.Category.String(), full, short}, err
+		return reasonTexts{e.Category.String(), full, short, e.ID}, err
 	}
 	listed, more := "", 0
 	for i, source := range e.Sources {
@@ -153,5 +155,5 @@ func (b *blockedAnswer) explain(e blocklist.Entry, target leadsTo) (reasonTexts,
 	}
 	g.listed = fmt.Sprintf(" (%s%s)", listed, depuis)
 	full, short, err := b.structured(g)
-	return reasonTexts{plain: fmt.Sprintf("%s: %s%s", e.Category, listed, since), full: full, short: short}, err
+	return reasonTexts{plain: fmt.Sprintf("%s: %s%s", e.Category, listed, since), full: full, short: short, decision: e.ID}, err
 }

@@ -19,7 +19,7 @@ const rebindingReason = "a public name with an address of the local network (DNS
 
 func newRebinding(c Config) (rebinding, error) {
 	full, short, err := structuredError{Justification: "Ce nom public mène à une adresse du réseau local."}.texts(c.Contact, c.Organisation)
-	return rebinding{c.RefuseRebinding, c.RebindingAllow, reasonTexts{rebindingReason, full, short}}, err
+	return rebinding{c.RefuseRebinding, c.RebindingAllow, reasonTexts{plain: rebindingReason, full: full, short: short}}, err
 }
 
 // rebinds reports whether the answer e must be refused because of an address in it.

@@ -78,6 +78,9 @@ type Config struct {
 	Contact          string        // URI for appeals: in structured errors if it is a telephone number or a mail address, in RESINFO if it is a web page
 	Organisation     string        // in structured errors
 	Database         string        // ID of the filtering database in which structured errors name the decision behind a block; "" for none
+	// OrderPages returns the addresses of the page that an authority prescribes for its decision; invalid ones if it prescribes none, so that the decision has the
+	// addresses above. If only one is valid, queries for addresses of the other family get no data. It must not block or allocate. nil: no authority prescribes a page.
+	OrderPages func(decision string) (ipv4, ipv6 netip.Addr)
 }
 
 const (

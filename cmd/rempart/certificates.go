@@ -38,3 +38,13 @@ func (s *server) openCertificates() (err error) {
 	}
 	return err
 }
+
+// portalTLS returns the TLS settings of the portal; nil without certificates.
+func (s *server) portalTLS() *tls.Config {
+	if s.secure == nil {
+		return nil
+	}
+	c := s.secure.TLS()
+	c.NextProtos = append([]string{"h2", "http/1.1"}, c.NextProtos...)
+	return c
+}

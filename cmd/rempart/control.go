@@ -90,6 +90,9 @@ func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.
 	registry.MustRegister(buildInfo(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), lists.Collector())
 	k.register(registry)
 	g, ctx := errgroup.WithContext(ctx)
+	if err := k.servePortal(ctx, g); err != nil {
+		return err
+	}
 	g.Go(func() error { return lists.Run(ctx) })
 	g.Go(func() error { return feeds.Run(ctx) })
 	if publishers.Forwarding != nil {
@@ -123,7 +126,10 @@ func (k *controlServer) reloadOnHangup(ctx context.Context, hangup <-chan os.Sig
 // runs without that listener.
 func (k *controlServer) serveMetrics(ctx context.Context, g *errgroup.Group, registry *prometheus.Registry) {
 	for _, addr := range k.config.MetricsListen {
-		at, err := setup.ServeHTTP(ctx, g, addr, setup.MetricsHandler(addr, admin.New(registry, k.notReady)), "REMPART_METRICS_LISTEN", setup.ShareDescriptors(setup.DescriptorLimit()).Web, k.log)
+		at, err := setup.Web{
+			Addr: addr, Handler: setup.MetricsHandler(addr, admin.New(registry, k.notReady)), Variable: "REMPART_METRICS_LISTEN",
+			Conns: setup.ShareDescriptors(setup.DescriptorLimit()).Web, Log: k.log,
+		}.Serve(ctx, g)
 		if err != nil {
 			k.log.Error("a web listener could not be opened; control runs without it", "error", err)
 			continue
@@ -154,6 +160,7 @@ func (k *controlServer) greet(w io.Writer, lists *feed.Lists) {
 	for _, l := range lists.Status().Lists {
 		line("list", "%s", report.ListLine(l, time.Now()))
 	}
+	greetPortal(line, k.portalAt, len(k.config.Cert) > 0)
 	if len(k.metricsAt) > 0 {
 		line("metrics", "%s", urls(k.metricsAt, "/metrics"))
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -46,6 +47,8 @@ type controlServer struct {
 	lists     *feed.Lists
 	pushAt    []netip.AddrPort // addresses of the API, once it is served
 	metricsAt []netip.AddrPort // addresses of the metrics, if control is alone in its process
+	portalAt  []netip.AddrPort // addresses of the portal, if control is alone in its process
+	reading   sync.Mutex       // held while the journal is read for a reader of the portal
 	changed   <-chan struct{}  // signals that the set of the lists changed
 	ready     chan struct{}    // closed when control accepts pushes
 }

@@ -68,6 +68,7 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 		line("", "%s has its own upstreams", zoneText(z))
 	}
 	greetPage(line, s)
+	greetPortal(line, s.portalAt, s.secure != nil)
 	if len(s.metricsAt) > 0 {
 		line("metrics", "%s", urls(s.metricsAt, "/metrics"))
 	}
@@ -110,6 +111,18 @@ func greetPage(line func(label, format string, args ...any), s *server) {
 	if isPageMissed(s.config) {
 		line("", "browsers open it on port 80 of %s: forward that port here, or listen on it", pageAddresses(s.config))
 	}
+}
+
+// greetPortal writes the addresses of the portal.
+func greetPortal(line func(label, format string, args ...any), at []netip.AddrPort, isSecure bool) {
+	if len(at) == 0 {
+		return
+	}
+	text := urls(at, "/")
+	if isSecure {
+		text = strings.ReplaceAll(text, "http://", "https://")
+	}
+	line("portal", "%s", text)
 }
 
 // isPageUnreachable reports whether clients on other machines get a loopback address as the address of the page.

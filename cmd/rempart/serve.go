@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,9 +24,9 @@ import (
 	"rempart/blocklist/feed"
 	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/setup"
+	"rempart/cmd/rempart/setup/public"
 	"rempart/internal/admin"
 	"rempart/internal/config"
-	"rempart/internal/web"
 	"rempart/resolver"
 	"rempart/resolver/cache"
 	"rempart/resolver/listen"
@@ -75,12 +76,14 @@ type server struct {
 	clients     *setup.ClientWatcher
 	cookies     *setup.Cookies
 	registry    *prometheus.Registry
+	public      *public.Pages
 	page        http.Handler // the warning page, and ACME challenges
 	started     time.Time
 	again       chan struct{}    // signals that a command requests a reload
 	dnsAt       []netip.AddrPort // addresses of the DNS listeners over UDP and TCP
 	encryptedAt []transportAddresses
 	pageAt      []netip.AddrPort // addresses of the page
+	portalAt    []netip.AddrPort // addresses of the portal
 	metricsAt   []netip.AddrPort // addresses of the metrics
 	ending      atomic.Bool
 }
@@ -117,6 +120,11 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress
 	if err != nil {
 		return nil, err
 	}
+	s.public, err = public.New(c, log, public.Answers{Lookup: newNameLookup(s).lookup, History: s.history(), IsHome: c.Control == ""})
+	if err != nil {
+		return nil, err
+	}
+	s.page = s.public.Warning
 	s.resolver, err = resolver.New(resolver.Config{
 		MaxQuestions: s.shares.Questions,
 		Set:          s.set(), Cache: answers, Upstreams: s.forward.Main, Forward: s.forward.Zones,
@@ -125,7 +133,7 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress
 		RefuseRebinding: c.Rebinding == config.RefuseRebinding, RebindingAllow: rebindingAllow, NAT64: c.NAT64,
 		Style: setup.BlockStyle(c.BlockAnswer), PageIPv4: c.PageIPv4.Addr, PageIPv6: c.PageIPv6.Addr, BlockTTL: c.BlockTTL,
 		StructuredOption: c.StructuredOption, NameSources: c.Reason == config.NameLists, Contact: c.Contact, Organisation: c.Organisation,
-		Database: c.FilteringDatabase,
+		Database: c.FilteringDatabase, OrderPages: s.public.OrderPages(),
 	})
 	if err != nil {
 		return nil, err
@@ -134,10 +142,6 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress
 		s.registry.MustRegister(s.tap)
 	}
 	s.clients = setup.NewClientWatcher(c.Clients, s.resolver.SetClients, s.resolver.Refused(), log)
-	s.page, err = web.New(web.Config{View: s.set().View, Contact: c.Contact, Organisation: c.Organisation})
-	if err != nil {
-		return nil, err
-	}
 	if err := s.openCertificates(); err != nil {
 		return nil, err
 	}
@@ -179,6 +183,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	below.Go(func() error { return s.lists.Run(background) })
 	below.Go(func() error { return s.clients.Run(background) })
 	below.Go(func() error { return s.cookies.Run(background) })
+	below.Go(func() error { return s.public.Run(background) })
 	below.Go(func() error { return s.watchNetwork(background) })
 	if s.tap != nil {
 		below.Go(func() error { return s.tap.Run(background) })
@@ -267,10 +272,10 @@ func (s *server) newHandler() listen.Handler {
 // serveHTTP begins to serve the page and the metrics. DNS does not depend on them.
 func (s *server) serveHTTP(ctx context.Context, g *errgroup.Group) error {
 	var errs []error
-	serve := func(at *[]netip.AddrPort, addrs []netip.AddrPort, h func(netip.AddrPort) http.Handler, variable string) {
+	serve := func(at *[]netip.AddrPort, addrs []netip.AddrPort, h func(netip.AddrPort) http.Handler, variable string, secure *tls.Config) {
 		setup.LogAbsent(s.log, variable, addrs)
 		for _, addr := range addrs {
-			addr, err := setup.ServeHTTP(ctx, g, addr, h(addr), variable, s.shares.Web, s.log)
+			addr, err := setup.Web{Addr: addr, Handler: h(addr), Variable: variable, Conns: s.shares.Web, TLS: secure, Log: s.log}.Serve(ctx, g)
 			if err != nil {
 				errs = append(errs, err)
 				continue
@@ -278,9 +283,10 @@ func (s *server) serveHTTP(ctx context.Context, g *errgroup.Group) error {
 			*at = append(*at, addr)
 		}
 	}
-	serve(&s.pageAt, s.config.PageListen, func(netip.AddrPort) http.Handler { return s.page }, "REMPART_PAGE_LISTEN")
+	serve(&s.pageAt, s.config.PageListen, func(netip.AddrPort) http.Handler { return s.page }, "REMPART_PAGE_LISTEN", nil)
+	serve(&s.portalAt, s.config.PortalListen, func(netip.AddrPort) http.Handler { return s.public.Portal }, "REMPART_PORTAL_LISTEN", s.portalTLS())
 	about := admin.New(s.registry, s.notReady)
-	serve(&s.metricsAt, s.config.MetricsListen, func(addr netip.AddrPort) http.Handler { return setup.MetricsHandler(addr, about) }, "REMPART_METRICS_LISTEN")
+	serve(&s.metricsAt, s.config.MetricsListen, func(addr netip.AddrPort) http.Handler { return setup.MetricsHandler(addr, about) }, "REMPART_METRICS_LISTEN", nil)
 	return errors.Join(errs...)
 }
 
@@ -322,6 +328,7 @@ func (s *server) reloads(ctx context.Context, hangup <-chan os.Signal) error {
 		}
 		s.feeds.Reload()
 		s.cookies.Reload()
+		s.public.Reload()
 		look()
 		s.forward.Refresh()
 		if s.secure != nil {

@@ -22,9 +22,9 @@ func (c *Config) checkACME(bad func(variable, right string)) {
 	}
 	switch {
 	case len(c.ACME) == 0:
-	case !c.IsEncrypted():
-		bad("ACME", "set "+Prefix+"TLS_LISTEN=:853, "+Prefix+"HTTPS_LISTEN=:443 or both: no listener uses the certificates")
-	case len(c.TLSListen)+len(c.HTTPSListen)+len(c.PageListen) == 0:
+	case !c.IsEncrypted() && len(c.PortalListen) == 0:
+		bad("ACME", "set "+Prefix+"TLS_LISTEN=:853, "+Prefix+"HTTPS_LISTEN=:443 or "+Prefix+"PORTAL_LISTEN=:443: no listener uses the certificates")
+	case len(c.TLSListen)+len(c.HTTPSListen)+len(c.PortalListen)+len(c.PageListen) == 0:
 		bad("ACME", "the authority checks the names over TLS on port 443 or over HTTP on port 80: set "+Prefix+"HTTPS_LISTEN=:443 or "+Prefix+"PAGE_LISTEN=:80")
 	}
 }

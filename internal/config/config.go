@@ -27,6 +27,7 @@ type Config struct {
 	Upstream      `title:"Forwarding"`
 	Blocklists    `title:"Lists and guards"`
 	Blocking      `title:"Blocked answers and the warning page"`
+	Public        `title:"The portal, and what the warning page refers to"`
 	Home          `title:"Home networks"`
 	Process       `title:"The process"`
 	Edge          `title:"Following control"`
@@ -213,6 +214,7 @@ func (c *Config) check(environ map[string]string) (errs []error) {
 	}
 	c.checkListeners(bad)
 	c.checkEncrypted(bad)
+	c.checkPublic(bad)
 	c.checkControl(bad)
 	c.checkRPZ(bad)
 	return errs

@@ -34,7 +34,7 @@ func (c *Config) checkListeners(bad func(variable, right string)) {
 	}{
 		{"LISTEN", c.Listen, []string{"tcp", "udp"}}, {"PAGE_LISTEN", c.PageListen, []string{"tcp"}}, {"METRICS_LISTEN", c.MetricsListen, []string{"tcp"}},
 		{"TLS_LISTEN", c.TLSListen, []string{"tcp"}}, {"HTTPS_LISTEN", c.HTTPSListen, []string{"tcp", "udp"}}, {"QUIC_LISTEN", c.QUICListen, []string{"udp"}},
-		{"DOH_BACKEND_LISTEN", c.BackendListen, []string{"tcp"}},
+		{"DOH_BACKEND_LISTEN", c.BackendListen, []string{"tcp"}}, {"PORTAL_LISTEN", c.PortalListen, []string{"tcp"}},
 	} {
 		for _, addr := range l.addrs {
 			for _, network := range l.networks {

@@ -2,20 +2,14 @@ package setup
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
-	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
-	"golang.org/x/net/netutil"
-	"golang.org/x/sync/errgroup"
 
 	"rempart/internal/admin"
 	"rempart/internal/hosts"
@@ -57,35 +51,6 @@ func MetricsHandler(addr netip.AddrPort, h http.Handler) http.Handler {
 		return h
 	}
 	return hosts.Only(h, nil, admin.Misdirected)
-}
-
-const httpTimeout = 10 * time.Second
-
-// ServeHTTP serves h on addr until ctx ends, over at most conns connections at a time and with limits on the time and size of requests. It returns addr
-// with the port in use, which is another one if the port of addr is 0.
-func ServeHTTP(ctx context.Context, g *errgroup.Group, addr netip.AddrPort, h http.Handler, variable string, conns int, logger *slog.Logger) (netip.AddrPort, error) {
-	l, err := listen.Stream(addr)
-	if err != nil {
-		if errors.Is(err, syscall.EADDRINUSE) {
-			return addr, fmt.Errorf("another program already listens on %s; stop that program, or set %s to another address or to \"none\"", addr, variable)
-		}
-		return addr, fmt.Errorf("serving on %s (%s): %w", addr, variable, err)
-	}
-	addr = netip.AddrPortFrom(addr.Addr(), uint16(l.Addr().(*net.TCPAddr).Port))
-	s := &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: httpTimeout, ReadTimeout: httpTimeout, WriteTimeout: httpTimeout, IdleTimeout: httpTimeout,
-		MaxHeaderBytes: 16 << 10,
-		ErrorLog:       log.New(io.Discard, "", 0), // the log of net/http holds client addresses, which must not be stored
-	}
-	g.Go(func() error {
-		if err := s.Serve(netutil.LimitListener(l, conns)); !errors.Is(err, http.ErrServerClosed) {
-			logger.Error("a web listener stopped; DNS is still answered", "address", addr, "error", err)
-		}
-		return nil
-	})
-	g.Go(func() error { return ShutdownAfter(ctx, s, time.Second) })
-	return addr, nil
 }
 
 // ShutdownAfter shuts a server down when ctx ends. Requests in progress are interrupted if they take longer than

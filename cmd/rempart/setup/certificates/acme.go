@@ -43,7 +43,7 @@ func NewACME(c *config.Config, dial func(ctx context.Context, network, address s
 	}
 	return &ACME{names: c.ACME, log: log, manager: acme.New(acme.Config{
 		Names: c.ACME, Email: c.ACMEEmail, Directory: c.ACMECA, Roots: roots, Folder: filepath.Join(c.DataDir, "acme"),
-		OverTLS: len(c.TLSListen)+len(c.HTTPSListen) > 0, OverHTTP: len(c.PageListen) > 0, Dial: dial, Log: log,
+		OverTLS: len(c.TLSListen)+len(c.HTTPSListen)+len(c.PortalListen) > 0, OverHTTP: len(c.PageListen) > 0, Dial: dial, Log: log,
 	})}, nil
 }
 

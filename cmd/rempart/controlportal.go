@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"rempart/blocklist"
+	"rempart/cmd/rempart/setup"
+	"rempart/cmd/rempart/setup/certificates"
+	"rempart/cmd/rempart/setup/public"
+	"rempart/internal/journal"
+	"rempart/internal/web/lookup"
+	"rempart/internal/web/portal"
+)
+
+// servePortal serves the portal of a control that is alone in its process, if a setting asks for one: it answers with the set in force, and with the journal.
+func (k *controlServer) servePortal(ctx context.Context, g *errgroup.Group) error {
+	if len(k.config.PortalListen) == 0 {
+		return nil
+	}
+	pages, err := public.New(k.config, k.log, public.Answers{Lookup: k.lookup, History: k.history})
+	if err != nil {
+		return err
+	}
+	w := setup.Web{Handler: pages.Portal, Variable: "REMPART_PORTAL_LISTEN", Conns: setup.ShareDescriptors(setup.DescriptorLimit()).Web, Log: k.log}
+	if len(k.config.Cert) > 0 {
+		own, err := certificates.NewPublic(k.config, k.log)
+		if err != nil {
+			return err
+		}
+		w.TLS = own.TLS()
+		w.TLS.NextProtos = []string{"h2", "http/1.1"}
+		g.Go(func() error { return own.Run(ctx) })
+	}
+	g.Go(func() error { return pages.Run(ctx) })
+	setup.LogAbsent(k.log, w.Variable, k.config.PortalListen)
+	for _, addr := range k.config.PortalListen {
+		w.Addr = addr
+		at, err := w.Serve(ctx, g)
+		if err != nil {
+			return fmt.Errorf("the portal: %w", err)
+		}
+		k.portalAt = append(k.portalAt, at)
+	}
+	return nil
+}
+
+// lookup returns the verdict of the set that control publishes to all servers. Control asks no upstream, so that it does not know where a name leads.
+func (k *controlServer) lookup(_ context.Context, name []byte, _ netip.Addr) lookup.Result {
+	view := k.control.State().View()
+	return lookup.Of(view, name, name, view.Match(name, blocklist.AllCategories, time.Now().Unix()), journal.Operator)
+}
+
+const (
+	historyTimeout = 5 * time.Second // for reading the journal for a reader
+	maxHistory     = 1000            // decisions that are read for a reader
+)
+
+// history returns the decisions about a name that were applied on all servers, newest first. One reader at a time reads the journal; meanwhile others get an error.
+func (k *controlServer) history(ctx context.Context, name string) ([]portal.Event, error) {
+	if !k.reading.TryLock() {
+		return nil, errors.New("the journal is being read for another reader")
+	}
+	defer k.reading.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, historyTimeout)
+	defer cancel()
+	var events []portal.Event
+	err := k.control.History(ctx, name, func(e journal.HistoryEntry) error {
+		if !e.Applied || !e.Change.AppliesEverywhere() {
+			return nil
+		}
+		if len(events) == maxHistory {
+			return io.EOF
+		}
+		events = append(events, portal.Event{Time: time.UnixMilli(e.Record.Time), Do: actOf(e.Change.Do), Name: e.Change.Name, By: lookup.ListName(e.Change.Source)})
+		if e.Change.Authority != "" {
+			events[len(events)-1].By = e.Change.Authority
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	slices.Reverse(events)
+	return events, nil
+}
+
+func actOf(do journal.Act) portal.Act {
+	switch do {
+	case journal.Block:
+		return portal.Block
+	case journal.Allow, journal.Except:
+		return portal.Allow
+	}
+	return portal.Withdraw
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/internal/config"
+	"rempart/internal/fair"
+	"rempart/internal/journal"
+	"rempart/internal/web/lookup"
+	"rempart/internal/web/portal"
+	"rempart/resolver"
+)
+
+const (
+	lookups       = 64              // questions of readers that wait for an upstream at a time
+	lookupReserve = lookups / 2     // of these, for clients that have few
+	lookupTimeout = 3 * time.Second // for the upstreams' answers to a reader's question
+)
+
+// nameLookup answers for the pages what a client of this server gets for a name.
+type nameLookup struct {
+	server *server
+	places *fair.Places[netip.Prefix]
+}
+
+func newNameLookup(s *server) *nameLookup {
+	return &nameLookup{s, fair.New[netip.Prefix](lookups, lookupReserve)}
+}
+
+// lookup returns what queries for a canonical name get. If the name itself passes, the names and addresses in its answer decide, for which an upstream may be
+// asked: only if the reader may ask this server, and if not too many readers wait. Otherwise the result is that of the name itself.
+func (l *nameLookup) lookup(ctx context.Context, name []byte, client netip.Addr) lookup.Result {
+	x := l.server.resolver.ExplainName(name)
+	if !x.Special && x.Verdict.Action == blocklist.Pass && l.server.resolver.MayAsk(client) {
+		key, network := fair.Client(client)
+		if l.places.Take(key, network) {
+			defer l.places.Return(key, network)
+			ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+			defer cancel()
+			x, unsure := l.server.resolver.Explain(ctx, name)
+			return l.describe(x, name, unsure != nil)
+		}
+	}
+	return l.describe(x, name, false)
+}
+
+// describe puts the resolver's explanation into words.
+func (l *nameLookup) describe(x resolver.Explanation, name []byte, unsure bool) lookup.Result {
+	judged := name
+	if x.Target != nil {
+		judged = x.Target
+	}
+	r := lookup.Of(x.View, name, judged, x.Verdict, journal.Operator)
+	switch {
+	case x.Target != nil:
+		r.Target = blocklist.NameText(x.Target)
+	case x.Address.IsValid():
+		r.Target = x.Address.String()
+	case x.Verdict.Action != blocklist.Pass:
+	case x.Special:
+		r.Outcome = lookup.Reserved
+	case x.Rebinds:
+		r.Outcome = lookup.Withheld
+	}
+	r.Unsure = unsure
+	r.Observed = r.Observed || l.server.config.Mode == config.Observe
+	return r
+}
+
+// history returns the function that finds decisions of the past: control in this process has the journal; nil without control.
+func (s *server) history() func(context.Context, string) ([]portal.Event, error) {
+	if s.control == nil {
+		return nil
+	}
+	return s.control.history
+}

@@ -1,0 +1,148 @@
+// Package public makes the pages that the public sees from the settings: the warning page and the portal.
+package public
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+
+	"rempart/cmd/rempart/report"
+	"rempart/cmd/rempart/setup/reload"
+	"rempart/internal/config"
+	"rempart/internal/web/authority"
+	"rempart/internal/web/layout"
+	"rempart/internal/web/lookup"
+	"rempart/internal/web/portal"
+	"rempart/internal/web/texts"
+	"rempart/internal/web/warning"
+)
+
+// Answers holds the functions by which the pages learn about names. They are called concurrently.
+type Answers struct {
+	// Lookup returns what queries for a canonical name get. client is the reader.
+	Lookup func(ctx context.Context, name []byte, client netip.Addr) lookup.Result
+	// History returns the decisions of the past about a name, newest first; nil if there is no journal here.
+	History func(ctx context.Context, name string) ([]portal.Event, error)
+	IsHome  bool // the lists are chosen on this machine
+}
+
+// Pages are the pages that the public sees.
+type Pages struct {
+	Warning http.Handler
+	Portal  http.Handler // nil without REMPART_PORTAL_LISTEN
+
+	authorities *reload.Value[*authority.Table] // nil: no authority has a page of its own
+	help        *reload.Value[*texts.Help]      // nil: the help for France
+}
+
+// New makes the pages.
+func New(c *config.Config, log *slog.Logger, from Answers) (*Pages, error) {
+	p := &Pages{}
+	var err error
+	if p.authorities, err = open(log, "AUTHORITIES", c.Authorities, authority.Parse); err != nil {
+		return nil, err
+	}
+	if p.help, err = open(log, "HELP", c.Help, texts.ParseHelp); err != nil {
+		return nil, err
+	}
+	site, err := layout.New(c.Organisation)
+	if err != nil {
+		return nil, err
+	}
+	p.Warning, err = warning.New(warning.Config{
+		Site: site, Lookup: from.Lookup, Authorities: p.table, Help: p.steps, Contact: c.Contact, Portal: c.Portal, IsHome: from.IsHome,
+	})
+	if err != nil || len(c.PortalListen) == 0 {
+		return p, err
+	}
+	p.Portal, err = portal.New(portal.Config{
+		Site: site, Parse: report.ParseName, Lookup: from.Lookup, History: from.History, Authorities: p.table, Contact: c.Contact, IsHome: from.IsHome,
+	})
+	return p, err
+}
+
+// maxFile is the largest size of a file of a page, in bytes.
+const maxFile = 1 << 20
+
+// open loads a file; nil if path is empty. variable names the setting, without prefix.
+func open[T any](log *slog.Logger, variable, path string, parse func([]byte) (T, error)) (*reload.Value[T], error) {
+	if path == "" {
+		return nil, nil
+	}
+	value, err := reload.New(log, config.Prefix+variable, []string{path}, func() (none T, err error) {
+		f, err := os.Open(path)
+		if err != nil {
+			return none, err
+		}
+		defer f.Close()
+		data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+		if err != nil {
+			return none, err
+		}
+		return parse(data)
+	})
+	if err != nil {
+		return nil, config.Bad(variable, path, err.Error())
+	}
+	return value, nil
+}
+
+func (p *Pages) table() *authority.Table {
+	if p.authorities == nil {
+		return nil
+	}
+	return p.authorities.Get()
+}
+
+func (p *Pages) steps() *texts.Help {
+	if p.help == nil {
+		return nil
+	}
+	return p.help.Get()
+}
+
+// OrderPages returns the addresses of the page that an authority prescribes for its decision; invalid ones for none. It is resolver.Config.OrderPages; nil if no
+// file names authorities.
+func (p *Pages) OrderPages() func(decision string) (ipv4, ipv6 netip.Addr) {
+	if p.authorities == nil {
+		return nil
+	}
+	return func(decision string) (ipv4, ipv6 netip.Addr) {
+		if a := p.table().Of(decision); a != nil {
+			return a.IPv4, a.IPv6
+		}
+		return ipv4, ipv6
+	}
+}
+
+// Files returns the files that are loaded again when they change.
+func (p *Pages) Files() (all []reload.File) {
+	if p.authorities != nil {
+		all = append(all, p.authorities)
+	}
+	if p.help != nil {
+		all = append(all, p.help)
+	}
+	return all
+}
+
+// Run loads the files again when they change, until ctx ends.
+func (p *Pages) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, f := range p.Files() {
+		g.Go(func() error { return f.Run(ctx) })
+	}
+	return g.Wait()
+}
+
+// Reload loads the files again if they changed.
+func (p *Pages) Reload() {
+	for _, f := range p.Files() {
+		f.Reload()
+	}
+}

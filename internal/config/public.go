@@ -1,0 +1,26 @@
+package config
+
+import (
+	"net/netip"
+	"net/url"
+	"slices"
+)
+
+// Public are the settings of the pages that the public sees.
+type Public struct {
+	Authorities  string `env:"AUTHORITIES" doc:"Path of a file (TOML) of the authorities whose decisions have an information page of their own: its address, or its text. The ID of a decision selects the authority. Empty: all decisions have the warning page."`
+	Help         string `env:"HELP" doc:"Path of a file (TOML) of what deceived people should do in a country other than France, by language. Empty: the services in France."`
+	PortalListen Addrs  `env:"PORTAL_LISTEN" doc:"Addresses on which the portal is served, separated by commas: the public site that answers why a site does not open. It is served over HTTPS with the certificates of REMPART_CERT or REMPART_ACME; without them, over HTTP on loopback addresses only. Empty: no portal."`
+	Portal       string `env:"PORTAL" doc:"https URL at which people reach the portal, without a path, like https://filter.isp.example. The warning page and extended errors refer to it. Empty: the warning page refers to REMPART_CONTACT only."`
+}
+
+// checkPublic checks the settings of the public pages.
+func (c *Config) checkPublic(bad func(variable, right string)) {
+	if u, err := url.Parse(c.Portal); c.Portal != "" && (err != nil || u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())) || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || len(c.Portal) > maxHostName) {
+		bad("PORTAL", "an https URL without a path, like https://filter.isp.example")
+	}
+	isPublic := func(a netip.AddrPort) bool { return !a.Addr().IsLoopback() }
+	if len(c.Cert)+len(c.ACME) == 0 && slices.ContainsFunc(c.PortalListen, isPublic) {
+		bad("PORTAL_LISTEN", "set "+Prefix+"CERT and "+Prefix+"KEY, or "+Prefix+"ACME: without a certificate the portal is served on loopback addresses only, like 127.0.0.1:8443")
+	}
+}

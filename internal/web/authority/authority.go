@@ -1,0 +1,116 @@
+// Package authority knows the authorities whose decisions have an information page of their own: its address, or its text.
+package authority
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// maxFile is the largest size of the file of authorities, in bytes.
+const maxFile = 1 << 20
+
+// Authority is an authority, and the information that it prescribes for its decisions.
+type Authority struct {
+	Name      string            `toml:"name"`
+	Decisions []string          `toml:"decisions"` // IDs of decisions; one that ends with "*" stands for all IDs that begin so
+	Link      string            `toml:"link"`      // https URL of the authority's own page; "" for none
+	Text      map[string]string `toml:"text"`      // for readers, by language tag
+	IPv4      netip.Addr        `toml:"ipv4"`      // of the authority's own page, for DNS answers; not valid: the warning page's
+	IPv6      netip.Addr        `toml:"ipv6"`
+}
+
+// Table finds the authority of a decision. A nil Table knows none. It is immutable.
+type Table struct{ all []Authority }
+
+// Parse reads a file of authorities (TOML). The error names the authority and the key.
+func Parse(data []byte) (*Table, error) {
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("the file has %d bytes, more than %d", len(data), maxFile)
+	}
+	var file struct {
+		Authority []Authority `toml:"authority"`
+	}
+	d := toml.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	err := d.Decode(&file)
+	if unknown := (*toml.StrictMissingError)(nil); errors.As(err, &unknown) {
+		return nil, fmt.Errorf("unknown key:\n%s", unknown.String())
+	}
+	if wrong := (*toml.DecodeError)(nil); errors.As(err, &wrong) {
+		row, column := wrong.Position()
+		return nil, fmt.Errorf("line %d, column %d: %w", row, column, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i := range file.Authority {
+		if err := file.Authority[i].check(); err != nil {
+			return nil, fmt.Errorf("authority %d (%.100q): %w", i+1, file.Authority[i].Name, err)
+		}
+	}
+	return &Table{file.Authority}, nil
+}
+
+func (a *Authority) check() error {
+	switch {
+	case a.Name == "" || len(a.Name) > 200:
+		return errors.New("name: 1 to 200 bytes")
+	case len(a.Decisions) == 0:
+		return errors.New(`decisions: at least one ID, like "2026-114" or "arcom-*"`)
+	case a.IPv4.IsValid() && !a.IPv4.Is4():
+		return errors.New("ipv4: an IPv4 address")
+	case a.IPv6.IsValid() && (!a.IPv6.Is6() || a.IPv6.Is4In6() || a.IPv6.Zone() != ""):
+		return errors.New("ipv6: an IPv6 address without a zone")
+	}
+	for _, id := range a.Decisions {
+		if prefix, _ := strings.CutSuffix(id, "*"); prefix == "" || len(id) > 100 || strings.Contains(prefix, "*") {
+			return fmt.Errorf("decisions: %.100q: an ID of at most 100 bytes; only its end may be *", id)
+		}
+	}
+	if u, err := url.Parse(a.Link); a.Link != "" && (err != nil || u.Scheme != "https" || u.Host == "" || len(a.Link) > 1000) {
+		return errors.New("link: a URL that begins with https://")
+	}
+	for tag, text := range a.Text {
+		if text == "" || len(text) > 2000 || len(tag) > 35 {
+			return fmt.Errorf("text.%.35s: 1 to 2000 bytes", tag)
+		}
+	}
+	return nil
+}
+
+// Of returns the authority of a decision; nil if there is none. The first one in the file wins.
+func (t *Table) Of(decision string) *Authority {
+	if t == nil || decision == "" {
+		return nil
+	}
+	for i := range t.all {
+		for _, id := range t.all[i].Decisions {
+			if prefix, isPrefix := strings.CutSuffix(id, "*"); id == decision || isPrefix && strings.HasPrefix(decision, prefix) {
+				return &t.all[i]
+			}
+		}
+	}
+	return nil
+}
+
+// TextIn returns the text in a language, or else in French, in English or in any other one, and the language's tag. Without a text both are "".
+func (a *Authority) TextIn(tag string) (found, text string) {
+	base, _, _ := strings.Cut(tag, "-")
+	for _, t := range []string{tag, base, "fr", "en"} {
+		if text, ok := a.Text[t]; ok {
+			return t, text
+		}
+	}
+	for t, other := range a.Text {
+		if found == "" || t < found {
+			found, text = t, other
+		}
+	}
+	return found, text
+}

@@ -1,0 +1,103 @@
+// Package lookup describes what a client gets for a name, and why, for the pages that the public sees.
+package lookup
+
+import (
+	"net/http"
+	"net/netip"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"rempart/blocklist"
+)
+
+// Outcome is what a client gets for a name.
+type Outcome uint8
+
+const (
+	Passes   Outcome = iota // the answer of the upstream resolvers
+	Allowed                 // the same, because the operator allows the name
+	Blocked                 // the answer of a block
+	Reserved                // an answer of this server's own: the name is a special-use name
+	Withheld                // no data: the name leads to an address of the local network
+)
+
+// Result is what a client gets for a name, and why.
+type Result struct {
+	Name     string // ASCII
+	Outcome  Outcome
+	Target   string // the name or address in the answer that is blocked; "": the name itself
+	Entry    string // name of the deciding entry; "" if no entry decides
+	Category blocklist.Category
+	Mark     blocklist.Mark
+	Lists    []string  // that block the name, as readers know them; without the operators' own decisions
+	Operator bool      // an operator decided, possibly in addition to lists
+	Decision string    // ID of the decision; "" for none
+	Since    time.Time // zero: unknown
+	Until    time.Time // zero: no end
+	Observed bool      // blocks are not enforced: the name passes for now
+	Unsure   bool      // the upstream resolvers did not answer, so that it is unknown where the name leads
+	Version  uint64    // of the set
+}
+
+// IsBlocked reports whether a client that asks for the name now reaches the warning page instead.
+func (r *Result) IsBlocked() bool { return r.Outcome == Blocked && !r.Observed }
+
+// Of describes a view's verdict on judged, which is a name or the target in its answer. name is canonical. operator is the name of the source of the operators'
+// decisions.
+func Of(view *blocklist.View, name, judged []byte, verdict blocklist.Verdict, operator string) Result {
+	r := Result{Name: blocklist.NameText(name), Version: view.Version(), Observed: view.Suspended()}
+	switch verdict.Action {
+	case blocklist.Allowed:
+		r.Outcome = Allowed
+	case blocklist.BlockedBy:
+		r.Outcome = Blocked
+	}
+	entry, ok := view.Explain(judged, verdict)
+	if !ok {
+		return r
+	}
+	r.Entry, r.Category, r.Mark, r.Decision = entry.Name, entry.Category, entry.Mark, entry.ID
+	for _, source := range entry.Sources {
+		if source == operator {
+			r.Operator = true
+			continue
+		}
+		if list := ListName(source); !slices.Contains(r.Lists, list) {
+			r.Lists = append(r.Lists, list)
+		}
+	}
+	if since := max(entry.Since, entry.Start); since > 0 {
+		r.Since = time.Unix(since, 0).UTC()
+	}
+	if entry.Expiry > 0 {
+		r.Until = time.Unix(entry.Expiry, 0).UTC()
+	}
+	return r
+}
+
+// ListName returns the name of a list as readers know it: the host and file of a URL, the file of a path, any other name as it is. Folders of this machine and
+// secrets in a URL are not shown.
+func ListName(source string) string {
+	if source == "" {
+		return ""
+	}
+	if u, err := url.Parse(source); err == nil && u.Host != "" {
+		if u.Path == "" || u.Path == "/" {
+			return u.Hostname()
+		}
+		return u.Hostname() + " " + path.Base(u.Path)
+	}
+	return path.Base(strings.ReplaceAll(source, `\`, "/"))
+}
+
+// Client returns the address that sent a request; not valid if it is unknown.
+func Client(r *http.Request) netip.Addr {
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return at.Addr().Unmap()
+}

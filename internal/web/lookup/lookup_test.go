@@ -1,0 +1,62 @@
+package lookup
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+	"time"
+
+	"rempart/blocklist"
+)
+
+func TestResultDescribesTheDecidingEntry(t *testing.T) {
+	since := time.Date(2026, 2, 3, 0, 0, 0, 0, time.UTC)
+	b := blocklist.NewBuilder()
+	name, err := blocklist.AppendName(nil, "bad.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	expiry := since.AddDate(1, 0, 0)
+	if err := b.Add(blocklist.Listing{Name: name, Scope: blocklist.Subtree, Category: blocklist.Scam, Mark: blocklist.Censored, ID: "d-1", Since: since.Unix(), Expiry: expiry.Unix()}); err != nil {
+		t.Fatal(err)
+	}
+	var buf bytes.Buffer
+	if err := blocklist.Compile(&buf, blocklist.Info{Version: 5}, b.Input(blocklist.Source{Name: "operator"})); err != nil {
+		t.Fatal(err)
+	}
+	view, err := blocklist.OpenView(buf.Bytes(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	below, err := blocklist.AppendName(nil, "www.bad.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := Of(view, below, below, view.Match(below, blocklist.AllCategories, since.Unix()), "operator")
+	if !r.IsBlocked() || r.Name != "www.bad.example" || r.Entry != "bad.example" || r.Category != blocklist.Scam || r.Mark != blocklist.Censored || r.Decision != "d-1" ||
+		!r.Operator || len(r.Lists) != 0 || !r.Since.Equal(since) || !r.Until.Equal(expiry) || r.Version != 5 {
+		t.Errorf("result %+v", r)
+	}
+	suspended := view.Suspend(true)
+	if r := Of(suspended, below, below, suspended.Match(below, blocklist.AllCategories, since.Unix()), "operator"); r.IsBlocked() || !r.Observed {
+		t.Errorf("while enforcement is suspended: %+v", r)
+	}
+	other, err := blocklist.AppendName(nil, "other.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := Of(view, other, other, view.Match(other, blocklist.AllCategories, since.Unix()), "operator"); r.Outcome != Passes || r.Entry != "" {
+		t.Errorf("another name: %+v", r)
+	}
+}
+
+func TestListNames(t *testing.T) {
+	var got []string
+	for _, source := range []string{"phishing-army", "/etc/rempart/lists/bad.txt", `C:\lists\bad.txt`, "https://user:secret@lists.example/a/b.txt?token=x", "https://lists.example", "built in", ""} {
+		got = append(got, ListName(source))
+	}
+	want := []string{"phishing-army", "bad.txt", "bad.txt", "lists.example b.txt", "lists.example", "built in", ""}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
