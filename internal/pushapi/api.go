@@ -22,6 +22,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"rempart/blocklist/guard"
+	"rempart/internal/appeal"
 	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
@@ -38,6 +39,8 @@ type Config struct {
 	Version string                        // of the program
 	Log     *slog.Logger                  // nil: none
 
+	AppealPolicy func() *appeal.Policy // returns how appeals are handled; nil: there are no appeals
+
 	MaxChanges int        // in one change set; 2,000,000
 	Rate       rate.Limit // calls per second with one token; 20
 	Burst      int        // calls at once with one token; 50
@@ -50,6 +53,7 @@ type API struct {
 	api           huma.API
 	handler       http.Handler
 	sets          *changeset.Lifecycle
+	appeals       *appeal.Desk // nil: there are no appeals
 	tokens        *stream.Bucket
 	nodes         *stream.Bucket
 	limits        limits
@@ -87,6 +91,7 @@ func New(ctx context.Context, cfg Config) (*API, error) {
 	a.sets = changeset.New(changeset.Config{
 		Control: cfg.Control, Desk: cfg.Desk, Guards: cfg.Guards, Fleet: &a.fleet, Dir: cfg.Dir, Log: cfg.Log, MaxChanges: cfg.MaxChanges,
 	})
+	a.openAppeals()
 	a.fleet.init()
 	a.counts.calls = map[callKind]uint64{}
 	if err := a.audit.open(ctx, cfg.Control); err != nil {
@@ -131,10 +136,11 @@ const (
 	Publisher Role = "publisher" // change sets, undo, suspend
 	Approver  Role = "approver"  // approval of held change sets, undo, suspend
 	Auditor   Role = "auditor"   // reads everything, including the audit trail
+	Reviewer  Role = "reviewer"  // decides appeals
 	Node      Role = "node"      // follows the journal
 )
 
-var allRoles = []Role{Publisher, Approver, Auditor, Node}
+var allRoles = []Role{Publisher, Approver, Auditor, Reviewer, Node}
 
 var people = []Role{Publisher, Approver, Auditor}
 
@@ -203,6 +209,7 @@ func (a *API) register() {
 	a.registerFleet()
 	a.registerTokens()
 	a.registerAudit()
+	a.registerAppeals()
 }
 
 func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }

@@ -59,7 +59,7 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 	if !known {
 		return
 	}
-	entry := AuditEntry{Who: c.Name, Call: routeOf(op), ID: changeset.Shorten(ctx.Param("id") + ctx.Param("name") + ctx.Param("version"))}
+	entry := AuditEntry{Who: c.Name, Call: routeOf(op), ID: changeset.Shorten(ctx.Param("id") + ctx.Param("name") + ctx.Param("number") + ctx.Param("version"))}
 	if !c.has(roles...) {
 		entry.Outcome = "refused: role"
 		_ = a.audit.add(ctx.Context(), entry) // it changes nothing

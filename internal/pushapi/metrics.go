@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"rempart/internal/appeal"
 	"rempart/internal/changeset"
 )
 
@@ -42,6 +43,10 @@ func (a *API) Collector() prometheus.Collector {
 		nodes:   d("nodes", "Nodes that reported recently."),
 		ahead:   d("nodes_ahead", "Nodes with a later version in force than the newest one of the journal, or with another record of a version, as after a restore of the journal from an older backup. While it is above 0, nothing is published."),
 		damaged: d("journal_damaged", "1 while the journal lacks records or objects that a server may need; nothing is published then. Otherwise 0."),
+		appeals: prometheus.NewDesc("rempart_appeals", "Appeals that are stored, by state.", []string{"state"}, nil),
+		overdue: prometheus.NewDesc("rempart_appeals_overdue", "Undecided appeals whose answer was due.", nil, nil),
+		oldest:  prometheus.NewDesc("rempart_appeals_oldest_seconds", "Age of the oldest undecided appeal, in seconds; 0 without one.", nil, nil),
+		upheld:  prometheus.NewDesc("rempart_appeals_upheld", "Stored appeals that were upheld, by list that had blocked the name.", []string{"list"}, nil),
 		repairs: d("journal_repairs_total", "Snapshots that replaced lost records or objects of the journal, since the start."),
 	}
 }
@@ -49,10 +54,11 @@ func (a *API) Collector() prometheus.Collector {
 type collector struct {
 	a                                                               *API
 	calls, sets, acts, stages, held, nodes, ahead, damaged, repairs *prometheus.Desc
+	appeals, overdue, oldest, upheld                                *prometheus.Desc
 }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.calls, c.sets, c.acts, c.stages, c.held, c.nodes, c.ahead, c.damaged, c.repairs} {
+	for _, d := range []*prometheus.Desc{c.calls, c.sets, c.acts, c.stages, c.held, c.nodes, c.ahead, c.damaged, c.repairs, c.appeals, c.overdue, c.oldest, c.upheld} {
 		ch <- d
 	}
 }
@@ -68,6 +74,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	ch <- prometheus.MustNewConstMetric(c.damaged, prometheus.GaugeValue, damaged)
 	ch <- prometheus.MustNewConstMetric(c.repairs, prometheus.CounterValue, float64(c.a.cfg.Control.Repairs()))
+	c.collectAppeals(ch)
 	c.a.counts.mu.Lock()
 	defer c.a.counts.mu.Unlock()
 	for k, n := range c.a.counts.calls {
@@ -89,5 +96,20 @@ func (c *collector) collectChangeSets(ch chan<- prometheus.Metric) {
 	}
 	for state, n := range stats.States {
 		ch <- prometheus.MustNewConstMetric(c.sets, prometheus.CounterValue, float64(n), string(state))
+	}
+}
+
+func (c *collector) collectAppeals(ch chan<- prometheus.Metric) {
+	if c.a.appeals == nil {
+		return
+	}
+	stats := c.a.appeals.Stats()
+	for _, state := range appeal.States() {
+		ch <- prometheus.MustNewConstMetric(c.appeals, prometheus.GaugeValue, float64(stats.ByState[state]), string(state))
+	}
+	ch <- prometheus.MustNewConstMetric(c.overdue, prometheus.GaugeValue, float64(stats.Overdue))
+	ch <- prometheus.MustNewConstMetric(c.oldest, prometheus.GaugeValue, stats.Oldest.Seconds())
+	for list, n := range stats.Upheld {
+		ch <- prometheus.MustNewConstMetric(c.upheld, prometheus.GaugeValue, float64(n), list)
 	}
 }

@@ -85,8 +85,8 @@ func TestDocument(t *testing.T) {
 			}
 		}
 	}
-	if operations != 18 {
-		t.Errorf("%d operations, want 18", operations)
+	if operations != 22 {
+		t.Errorf("%d operations, want 22", operations)
 	}
 	if n := len(doc.Paths["/v1/changesets"]["post"].RequestBody.Content); n != 4 {
 		t.Errorf("%d media types of change sets, want 4", n)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"rempart/internal/appeal"
 	"rempart/internal/changeset"
 )
 
@@ -40,6 +41,13 @@ func statusOfKind(k changeset.Kind) int {
 
 // render returns the response to an error of a handler. It logs the cause of a failure, which the response does not show.
 func (a *API) render(err error) error {
+	if refused := (*appeal.Error)(nil); errors.As(err, &refused) {
+		field := refused.Field
+		if field != "" {
+			field = "body." + field
+		}
+		return problem(statusOfAppeal(refused.Kind), field, refused.Why)
+	}
 	e := (*changeset.Error)(nil)
 	if !errors.As(err, &e) {
 		return err

@@ -30,6 +30,9 @@ func (a *API) Run(ctx context.Context) error {
 		a.sets.Run(ctx)
 		return nil
 	})
+	if a.appeals != nil {
+		g.Go(func() error { return a.appeals.Run(ctx) })
+	}
 	return g.Wait()
 }
 

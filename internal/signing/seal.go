@@ -22,6 +22,7 @@ const (
 	KindRing      Kind = "ring"    // the roles of keys, signed by a root key
 	KindOrder     Kind = "order"   // an order to control, signed by a root key
 	KindAudit     Kind = "audit"
+	KindAppeal    Kind = "appeal" // a step of an appeal, signed by control
 )
 
 const (

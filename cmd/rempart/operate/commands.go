@@ -6,6 +6,6 @@ import "github.com/spf13/cobra"
 func Commands() []*cobra.Command {
 	return []*cobra.Command{
 		journalCommand(), keysCommand(), tokenCommand(), pushCommand(), unblockCommand(), changesetsCommand(), showCommand(), approveCommand(), undoCommand(),
-		advanceCommand(), namesCommand(), logCommand(), auditCommand(), nodesCommand(), suspendCommand(), resumeCommand(),
+		advanceCommand(), namesCommand(), logCommand(), auditCommand(), appealsCommand(), nodesCommand(), suspendCommand(), resumeCommand(),
 	}
 }

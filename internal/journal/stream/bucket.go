@@ -15,7 +15,7 @@ type Bucket struct {
 	name string
 }
 
-// Bucket returns one of the buckets Tokens, Holds, Receipts and Nodes. It panics for other names.
+// Bucket returns one of the buckets Tokens, Holds, Receipts, Nodes and Appeals. It panics for other names.
 func (s *Stream) Bucket(name string) *Bucket {
 	b := s.buckets[name]
 	if b == nil {

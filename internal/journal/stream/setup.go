@@ -16,10 +16,11 @@ const (
 	Holds    = "holds"
 	Receipts = "receipts"
 	Nodes    = "nodes"
+	Appeals  = "appeals"
 )
 
 // buckets returns the names of all buckets.
-func buckets() []string { return []string{Tokens, Holds, Receipts, Nodes} }
+func buckets() []string { return []string{Tokens, Holds, Receipts, Nodes, Appeals} }
 
 // setUp creates missing streams and buckets, and checks the existing ones.
 func (s *Stream) setUp(ctx context.Context) error {

@@ -6,7 +6,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"html/template"
 	"reflect"
 	"regexp"
 	"slices"
@@ -35,88 +34,11 @@ type Language struct {
 	Page       Page
 	Onward     Onward
 	Portal     Portal
+	Links      Links
+	Appeal     Appeal
+	Connection Connection
+	Devices    Devices
 	Help       []Step
-}
-
-// Category describes a kind of threat.
-type Category struct {
-	Noun string
-	Why  string // one sentence: who blocked it, and why
-}
-
-// Page holds the texts of the warning page.
-type Page struct {
-	Title, Heading, Ordered, Requested, Leads, Leave string
-	NothingSent                                      string `toml:"nothing_sent"`
-	Language                                         string
-	Typed                                            string
-	TypedIntro                                       string `toml:"typed_intro"`
-	Known, Category, Authority, Lists, Decision      string
-	Since, Until                                     string
-	NoEnd                                            string `toml:"no_end"`
-	Mistake                                          string
-	MistakeText                                      string `toml:"mistake_text"`
-	MistakeLink                                      string `toml:"mistake_link"`
-	ContactText                                      string `toml:"contact_text"`
-	HomeText                                         string `toml:"home_text"`
-	NobodyText                                       string `toml:"nobody_text"`
-	OrderLink                                        string `toml:"order_link"`
-	OrderAppeal                                      string `toml:"order_appeal"`
-	Onward                                           string
-	OnwardText                                       string `toml:"onward_text"`
-	OnwardLink                                       string `toml:"onward_link"`
-	Privacy                                          string
-	PortalLink                                       string `toml:"portal_link"`
-	FreeTitle                                        string `toml:"free_title"`
-	Free                                             string
-	FreeText                                         string `toml:"free_text"`
-	FreeRetry                                        string `toml:"free_retry"`
-}
-
-// Onward holds the texts of the pages that let a reader continue to a blocked site.
-type Onward struct {
-	Title, Heading, Text, Back, Go string
-	OpenTitle                      string `toml:"open_title"`
-	OpenHeading                    string `toml:"open_heading"`
-	OpenText                       string `toml:"open_text"`
-	OpenLink                       string `toml:"open_link"`
-	RefusedTitle                   string `toml:"refused_title"`
-	RefusedHeading                 string `toml:"refused_heading"`
-	RefusedText                    string `toml:"refused_text"`
-	Minutes, Hours                 string
-}
-
-// Portal holds the texts of the search for a name.
-type Portal struct {
-	Title, Intro, Label, Hint, Search, Invalid string
-	Blocked, Allowed                           string
-	AllowedText                                string `toml:"allowed_text"`
-	Passes                                     string
-	PassesText                                 string `toml:"passes_text"`
-	Reserved                                   string
-	ReservedText                               string `toml:"reserved_text"`
-	Withheld                                   string
-	WithheldText                               string `toml:"withheld_text"`
-	Observed, Unsure, Busy, Entry, Ground      string
-	GroundBlocked                              string `toml:"ground_blocked"`
-	GroundCensored                             string `toml:"ground_censored"`
-	GroundFiltered                             string `toml:"ground_filtered"`
-	Now                                        string
-	NowBlocked                                 string `toml:"now_blocked"`
-	History                                    string
-	HistoryIntro                               string `toml:"history_intro"`
-	HistoryBlock                               string `toml:"history_block"`
-	HistoryAllow                               string `toml:"history_allow"`
-	HistoryWithdraw                            string `toml:"history_withdraw"`
-	HistoryNone                                string `toml:"history_none"`
-	Version, Footer                            string
-}
-
-// Step is one thing to do for a person who was deceived. Link and Label may be empty.
-type Step struct {
-	Title, Text string
-	Link        string // https:, tel: or sms:
-	Label       string // of the link
 }
 
 // Catalogue holds the texts in all languages. It is immutable.
@@ -236,6 +158,3 @@ func placeholders(text string) []string {
 	slices.Sort(all)
 	return all
 }
-
-// SafeLink returns Link for a template. Links are part of the program, or were checked when they were loaded.
-func (s Step) SafeLink() template.URL { return template.URL(s.Link) }

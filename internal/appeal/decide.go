@@ -1,0 +1,104 @@
+package appeal
+
+import (
+	"context"
+
+	"rempart/internal/journal"
+)
+
+// Decide records a reviewer's decision. If the policy requires a second person, the decision waits for Confirm. An upheld appeal is published at once. An error is
+// an *Error.
+func (d *Desk) Decide(ctx context.Context, number string, by By, decision Decision) (*Appeal, error) {
+	if err := decision.check(); err != nil {
+		return nil, err
+	}
+	a, err := d.step(ctx, number, func(a *Appeal) (*Record, error) {
+		switch {
+		case a.State.IsDecided() && a.Decision == decision && a.Reviewer == by.Token:
+			return nil, nil // the same request again
+		case a.State.IsDecided():
+			return nil, &Error{Kind: Conflict, Why: "the appeal is decided already: it is " + string(a.State)}
+		case a.State == Second && a.reviewerPerson != by.Person:
+			return nil, &Error{Kind: Conflict, Why: a.Reviewer + " decided already: confirm that decision, or ask that person to change it"}
+		}
+		r := &Record{Kind: decided, By: by.Token, Person: by.Person, Decision: &decision}
+		if d.cfg.Policy().needsSecond(&a.Block) {
+			r.Kind = proposed
+		}
+		return r, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return d.finish(ctx, a)
+}
+
+// Confirm records that a second person agrees with a decision. An error is an *Error.
+func (d *Desk) Confirm(ctx context.Context, number string, by By) (*Appeal, error) {
+	a, err := d.step(ctx, number, func(a *Appeal) (*Record, error) {
+		switch {
+		case a.State.IsDecided() && a.Second == by.Token:
+			return nil, nil // the same request again
+		case a.State != Second:
+			return nil, &Error{Kind: Conflict, Why: "no decision about this appeal waits for a second person: it is " + string(a.State)}
+		case a.reviewerPerson == by.Person || a.Reviewer == by.Token:
+			return nil, &Error{Kind: Forbidden, Why: "the person who decided cannot confirm the decision: a second person must"}
+		}
+		decision := a.Decision
+		return &Record{Kind: decided, By: by.Token, Person: by.Person, Decision: &decision}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return d.finish(ctx, a)
+}
+
+// MarkProved records that the appellant proved to control the name. An error is an *Error.
+func (d *Desk) MarkProved(ctx context.Context, number string) (*Appeal, error) {
+	return d.step(ctx, number, func(a *Appeal) (*Record, error) {
+		if a.Proved {
+			return nil, nil
+		}
+		return &Record{Kind: proved}, nil
+	})
+}
+
+// finish takes the steps of a decision that are missing. If one fails, the decision stays recorded, and Run tries again.
+func (d *Desk) finish(ctx context.Context, a *Appeal) (*Appeal, error) {
+	if !a.State.IsDecided() || a.IsApplied {
+		return a, nil
+	}
+	after, err := d.step(ctx, a.Number, func(a *Appeal) (*Record, error) {
+		if a.IsApplied {
+			return nil, nil
+		}
+		if a.State == Rejected {
+			if a.Suspension != "" {
+				if err := d.cfg.Publish.Undo(ctx, a.Suspension); err != nil {
+					return nil, err
+				}
+			}
+			return &Record{Kind: applied}, nil
+		}
+		id := "appeal-" + a.Number
+		version, err := d.cfg.Publish.Publish(ctx, id, "appeal "+a.Number+" was upheld", []journal.Change{change(a)})
+		if err != nil {
+			return nil, err
+		}
+		return &Record{Kind: applied, ChangeSet: id, Version: version}, nil
+	})
+	if err != nil {
+		d.cfg.Log.Error("the decision about an appeal is recorded, but not in effect yet; control tries again", "appeal", a.Number, "error", err)
+		return a, nil
+	}
+	return after, nil
+}
+
+// change returns the change that an upheld appeal makes: the operators' own block is withdrawn. If lists block the name too, it is allowed.
+func change(a *Appeal) journal.Change {
+	c := journal.Change{Do: journal.Allow, Name: a.Name, Reason: "appeal " + a.Number + " was upheld"}
+	if a.Block.Operator && len(a.Block.Lists) == 0 {
+		c.Do, c.Name = journal.Withdraw, a.Block.Entry
+	}
+	return c
+}

@@ -1,0 +1,113 @@
+package appeal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"rempart/internal/units"
+)
+
+// Policy is how an organisation handles appeals. It is immutable.
+type Policy struct {
+	Service   string            // that handles appeals
+	Contact   string            // address, telephone number or e-mail of the service
+	Answer    time.Duration     // time in which an answer is due
+	Retention time.Duration     // after which an appeal is deleted
+	Silence   map[string]string // what the absence of an answer means, by language tag; empty: the text of the portal
+	Routes    map[string]string // further routes, by language tag
+	Second    []string          // whose blocks need a second person: IDs of decisions, "*" at their end; "ordered" for all orders from outside
+	Suspend   []string          // whose blocks are suspended until the decision: IDs of decisions; "ordered", "lists" for those that only lists make
+}
+
+const (
+	maxPolicy        = 1 << 20 // bytes of the file
+	defaultAnswer    = 60 * 24 * time.Hour
+	defaultRetention = 400 * 24 * time.Hour
+	ordered          = "ordered"
+	listed           = "lists"
+)
+
+// ParsePolicy reads the file of a policy (TOML). The error names the key.
+func ParsePolicy(data []byte) (*Policy, error) {
+	if len(data) > maxPolicy {
+		return nil, fmt.Errorf("the file has %d bytes, more than %d", len(data), maxPolicy)
+	}
+	var file struct {
+		Service, Contact, Answer, Retention string
+		Silence, Routes                     map[string]string
+		Second, Suspend                     []string
+	}
+	file.Second = []string{ordered}
+	decoder := toml.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(&file)
+	if unknown := (*toml.StrictMissingError)(nil); errors.As(err, &unknown) {
+		return nil, fmt.Errorf("unknown key:\n%s", unknown.String())
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := &Policy{Service: file.Service, Contact: file.Contact, Silence: file.Silence, Routes: file.Routes, Second: file.Second, Suspend: file.Suspend}
+	if p.Answer, err = duration("answer", file.Answer, defaultAnswer); err != nil {
+		return nil, err
+	}
+	if p.Retention, err = duration("retention", file.Retention, defaultRetention); err != nil {
+		return nil, err
+	}
+	return p, p.check()
+}
+
+func duration(key, text string, otherwise time.Duration) (time.Duration, error) {
+	if text == "" {
+		return otherwise, nil
+	}
+	d, err := units.ParseDuration(text)
+	if err != nil || d < 24*time.Hour || d > 3650*24*time.Hour {
+		return 0, fmt.Errorf(`%s: a duration from 1d to 3650d, like "60d"`, key)
+	}
+	return d, nil
+}
+
+func (p *Policy) check() error {
+	switch {
+	case p.Service == "" || len(p.Service) > 200:
+		return errors.New("service: the name of the service that handles appeals, 1 to 200 bytes")
+	case p.Contact == "" || len(p.Contact) > 300:
+		return errors.New("contact: how people reach the service, 1 to 300 bytes")
+	case p.Retention <= p.Answer:
+		return errors.New("retention: longer than answer, because an appeal is deleted when its retention ends")
+	}
+	for key, texts := range map[string]map[string]string{"silence": p.Silence, "routes": p.Routes} {
+		for tag, text := range texts {
+			if len(tag) > 35 || text == "" || len(text) > 2000 {
+				return fmt.Errorf("%s.%.35s: 1 to 2000 bytes", key, tag)
+			}
+		}
+	}
+	return nil
+}
+
+// needsSecond reports whether a second person must confirm a decision about a block.
+func (p *Policy) needsSecond(b *Block) bool { return b.matches(p.Second) }
+
+// suspends reports whether a block is suspended until the decision.
+func (p *Policy) suspends(b *Block) bool { return b.matches(p.Suspend) }
+
+// matches reports whether one of the patterns describes the block.
+func (b *Block) matches(patterns []string) bool {
+	for _, pattern := range patterns {
+		prefix, isPrefix := strings.CutSuffix(pattern, "*")
+		switch {
+		case pattern == ordered && b.Mark == "censored",
+			pattern == listed && !b.Operator,
+			b.Decision != "" && (b.Decision == pattern || isPrefix && strings.HasPrefix(b.Decision, prefix)):
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,173 @@
+package appeal
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"rempart/internal/signing"
+)
+
+// RecordKind is the kind of a record of an appeal.
+type RecordKind string
+
+const (
+	filed     RecordKind = "filed"
+	suspended RecordKind = "suspended" // a change set lets the name pass until the decision
+	proved    RecordKind = "proved"    // the appellant controls the name
+	proposed  RecordKind = "proposed"  // a reviewer decided, and a second person must confirm
+	decided   RecordKind = "decided"
+	applied   RecordKind = "applied" // the change set of the decision is in the journal
+)
+
+// Record is one step of an appeal.
+type Record struct {
+	Kind     RecordKind `json:"kind"`
+	Time     int64      `json:"time"` // Unix milliseconds
+	Previous string     `json:"previous,omitempty"`
+	Number   string     `json:"number"`
+
+	Filing    *Filing   `json:"filing,omitempty"`    // of filed
+	Code      string    `json:"code,omitempty"`      // of filed: SHA-256 of the appellant's code, in hexadecimal
+	Due       int64     `json:"due,omitempty"`       // of filed: when an answer is due, Unix seconds
+	By        string    `json:"by,omitempty"`        // the reviewer's token
+	Person    string    `json:"person,omitempty"`    // the reviewer
+	Decision  *Decision `json:"decision,omitempty"`  // of proposed and decided
+	ChangeSet string    `json:"changeset,omitempty"` // of suspended and applied
+	Version   uint64    `json:"version,omitempty"`   // of suspended and applied, 0 while the change set is held
+}
+
+// Filing is what the appellant wrote, and what was known of the block at that time.
+type Filing struct {
+	Name     string `json:"name"` // ASCII
+	Owner    bool   `json:"owner,omitempty"`
+	Reason   string `json:"reason"`
+	Email    string `json:"email,omitempty"`
+	Language string `json:"language"`
+	Block    Block  `json:"block"`
+}
+
+// Block is what was known of a block.
+type Block struct {
+	Entry    string   `json:"entry" doc:"The name of the entry that blocked the name: the name itself, or one above it."`
+	Category string   `json:"category" doc:"The category of the threat."`
+	Mark     string   `json:"mark" doc:"The legal ground: blocked, censored or filtered."`
+	Lists    []string `json:"lists,omitempty" doc:"The lists that blocked the name."`
+	Operator bool     `json:"operator,omitempty" doc:"Whether operators blocked the name, possibly in addition to lists."`
+	Decision string   `json:"decision,omitempty" doc:"The number that the authority gave its decision."`
+}
+
+// Outcome is the result of a review.
+type Outcome string
+
+const (
+	Uphold Outcome = "upheld"
+	Reject Outcome = "rejected"
+)
+
+// Why is the reason for a decision, which the portal shows in the appellant's language.
+type Why string
+
+const (
+	Safe      Why = "safe"      // the site is not dangerous
+	Repaired  Why = "repaired"  // the site was dangerous, and has been repaired
+	Dangerous Why = "dangerous" // the site is dangerous
+	Authority Why = "authority" // only the authority that ordered the block can lift it
+	Unclear   Why = "unclear"   // the information is not sufficient
+)
+
+// reasons are the reasons that an outcome can have.
+func (o Outcome) reasons() []Why {
+	switch o {
+	case Uphold:
+		return []Why{Safe, Repaired}
+	case Reject:
+		return []Why{Dangerous, Authority, Unclear}
+	}
+	return nil
+}
+
+// Decision is a reviewer's decision.
+type Decision struct {
+	Outcome Outcome `json:"outcome"`
+	Why     Why     `json:"why"`
+	Note    string  `json:"note,omitempty"` // for the appellant, in addition to the reason
+}
+
+// stored is the value of an appeal in the bucket.
+type stored struct {
+	Records [][]byte `json:"records"` // sealed
+}
+
+const (
+	maxReason  = 2000 // characters of a reason
+	minReason  = 10
+	maxNote    = 1000     // bytes of a note
+	maxEmail   = 254      // bytes (RFC 5321 section 4.5.3.1.3)
+	maxRecords = 32       // of one appeal
+	maxStored  = 64 << 10 // bytes of one appeal
+	maxLists   = 20       // lists that are recorded
+	maxEncoded = 16 << 10 // bytes of one record
+)
+
+var errDamaged = errors.New("the records of the appeal are damaged")
+
+// open returns the records of a value, after checking their chain and signatures.
+func (d *Desk) open(data []byte) ([]Record, *stored, error) {
+	var s stored
+	if len(data) > maxStored {
+		return nil, nil, fmt.Errorf("%w: %d bytes", errDamaged, len(data))
+	}
+	if err := json.Unmarshal(data, &s); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	if len(s.Records) == 0 || len(s.Records) > maxRecords {
+		return nil, nil, fmt.Errorf("%w: %d records", errDamaged, len(s.Records))
+	}
+	records := make([]Record, len(s.Records))
+	previous := ""
+	for i, sealed := range s.Records {
+		r := &records[i]
+		seal, err := signing.Unseal(signing.KindAppeal, sealed)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: record %d: %w", errDamaged, i+1, err)
+		}
+		decoder := json.NewDecoder(bytes.NewReader(seal.Payload))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(r); err != nil {
+			return nil, nil, fmt.Errorf("%w: record %d: %w", errDamaged, i+1, err)
+		}
+		if !d.cfg.Keys.IsControl(seal, r.Time/1000) {
+			return nil, nil, fmt.Errorf("%w: record %d is not signed by control", errDamaged, i+1)
+		}
+		if r.Previous != previous || r.Number != records[0].Number {
+			return nil, nil, fmt.Errorf("%w: record %d does not follow the one before", errDamaged, i+1)
+		}
+		previous = d.cfg.Keys.Hash(sealed)
+	}
+	return records, &s, nil
+}
+
+// add appends a record to a value, and returns the value's encoding.
+func (d *Desk) add(s *stored, r Record) ([]byte, error) {
+	if len(s.Records) == maxRecords {
+		return nil, fmt.Errorf("appeal %s has %d records already", r.Number, maxRecords)
+	}
+	if n := len(s.Records); n > 0 {
+		r.Previous = d.cfg.Keys.Hash(s.Records[n-1])
+	}
+	r.Time = d.cfg.Now().UnixMilli()
+	payload, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	if len(payload) > maxEncoded {
+		return nil, fmt.Errorf("the record has %d bytes, more than %d", len(payload), maxEncoded)
+	}
+	s.Records = append(s.Records, d.cfg.Keys.Seal(signing.KindAppeal, append(payload, '\n')))
+	return json.Marshal(s)
+}
+
+func unixTime(seconds int64) time.Time { return time.Unix(seconds, 0).UTC() }

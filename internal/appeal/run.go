@@ -1,0 +1,107 @@
+package appeal
+
+import (
+	"context"
+	"time"
+)
+
+// sweepEvery is the time between two readings of all appeals.
+const sweepEvery = time.Minute
+
+// Run takes the steps that nobody requests, until ctx ends: it deletes appeals whose retention ended, and takes the missing steps of decisions after a crash.
+func (d *Desk) Run(ctx context.Context) error {
+	t := time.NewTicker(sweepEvery)
+	defer t.Stop()
+	for {
+		d.sweep(ctx)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (d *Desk) sweep(ctx context.Context) {
+	all, err := d.List(ctx, "")
+	if err != nil {
+		return // it was logged
+	}
+	policy, now := d.cfg.Policy(), d.cfg.Now()
+	present := map[string]bool{}
+	for _, a := range all {
+		if ctx.Err() != nil {
+			return
+		}
+		if now.Sub(a.Filed) >= policy.Retention {
+			if err := d.cfg.Bucket.Delete(ctx, a.Number); err != nil {
+				d.cfg.Log.Error("deleting an appeal at the end of its retention failed; control tries again", "appeal", a.Number, "error", err)
+			} else {
+				continue
+			}
+		}
+		present[a.Number] = true
+		if !a.State.IsDecided() && a.Suspension == "" && policy.suspends(&a.Block) {
+			d.suspend(ctx, a.Number)
+		}
+		_, _ = d.finish(ctx, a) // it logs its errors
+	}
+	d.forget(present)
+}
+
+// note keeps the summary of an appeal.
+func (d *Desk) note(a *Appeal) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.known[a.Number] = summary{a.State, a.Filed, a.Due, a.Block.Lists}
+}
+
+// forget drops the summaries of appeals that are not present any more, except of those that were filed since.
+func (d *Desk) forget(present map[string]bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for number, s := range d.known {
+		if !present[number] && d.cfg.Now().Sub(s.filed) > 2*sweepEvery {
+			delete(d.known, number)
+		}
+	}
+}
+
+func (d *Desk) undecided() (n int) {
+	for _, s := range []State{Open, Second} {
+		n += d.Stats().ByState[s]
+	}
+	return n
+}
+
+// Stats are the numbers of appeals.
+type Stats struct {
+	ByState map[State]int
+	Overdue int            // undecided ones whose answer was due
+	Oldest  time.Duration  // age of the oldest undecided one
+	Upheld  map[string]int // upheld ones by list that had blocked the name
+}
+
+// Stats returns the numbers of appeals, as of the last step here or the last reading of all.
+func (d *Desk) Stats() Stats {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.cfg.Now()
+	st := Stats{ByState: map[State]int{}, Upheld: map[string]int{}}
+	for _, s := range d.known {
+		st.ByState[s.state]++
+		if s.state == Upheld {
+			for _, list := range s.lists {
+				st.Upheld[list]++
+			}
+		}
+		if s.state.IsDecided() {
+			continue
+		}
+		st.Oldest = max(st.Oldest, now.Sub(s.filed))
+		if now.After(s.due) {
+			st.Overdue++
+		}
+	}
+	return st
+}

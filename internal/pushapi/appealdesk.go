@@ -1,0 +1,102 @@
+package pushapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"rempart/internal/appeal"
+	"rempart/internal/changeset"
+	"rempart/internal/journal"
+	"rempart/internal/journal/stream"
+	"rempart/internal/signing"
+)
+
+// openAppeals opens the desk of appeals, if the configuration has a policy for them.
+func (a *API) openAppeals() {
+	if a.cfg.AppealPolicy == nil {
+		return
+	}
+	a.appeals = appeal.New(appeal.Config{
+		Bucket: a.cfg.Control.Stream.Bucket(stream.Appeals), Keys: controlKeys{a.cfg.Control}, Publish: appealPublisher{a},
+		Policy: a.cfg.AppealPolicy, Log: a.log,
+	})
+}
+
+// Appeals returns the desk of appeals; nil without a policy for them.
+func (a *API) Appeals() *appeal.Desk { return a.appeals }
+
+// controlKeys signs with control's key, and checks signatures by the key ring in force.
+type controlKeys struct{ control *journal.Control }
+
+// Seal signs payload with control's key.
+func (k controlKeys) Seal(kind signing.Kind, payload []byte) []byte {
+	return k.control.Seal(kind, payload)
+}
+
+// IsControl reports whether a key that was control's at that time signed s.
+func (k controlKeys) IsControl(s *signing.Sealed, at int64) bool {
+	return len(k.control.State().Signers(s.Kind, s.Digest, s.Signatures, at, signing.RoleControl)) > 0
+}
+
+// Hash returns the hash by which a record names the one before.
+func (k controlKeys) Hash(sealed []byte) string { return journal.HashOf(sealed) }
+
+// appealPublisher publishes the change sets of decisions about appeals.
+type appealPublisher struct{ a *API }
+
+// deskOfAppeals is who pushes these change sets. A reviewer decided each of them, which the appeal's records say.
+var deskOfAppeals = changeset.By{Token: "appeals", Person: "appeals"}
+
+var errNotReady = errors.New("control is still reading its journal")
+
+// Publish publishes changes under an ID. It does nothing if that was done before.
+func (p appealPublisher) Publish(ctx context.Context, id, comment string, changes []journal.Change) (version uint64, err error) {
+	if err := p.mayPublish(ctx); err != nil {
+		return 0, err
+	}
+	j, err := p.a.sets.NewJudge(false)
+	if err != nil {
+		return 0, err
+	}
+	defer j.Close()
+	u, err := j.Create(&journal.ChangeSet{ID: id, Comment: comment})
+	if err != nil {
+		return 0, err
+	}
+	defer u.Close()
+	for i, c := range changes {
+		if err := j.Take(u, i+1, c, nil); err != nil {
+			return 0, err
+		}
+	}
+	r, err := p.a.sets.Submit(ctx, u, j, changeset.Submission{Content: "appeal", By: deskOfAppeals})
+	if err != nil {
+		return 0, err
+	}
+	if r.State == changeset.Refused {
+		return 0, fmt.Errorf("the guards refused the change set %s: %v", id, r.Refused)
+	}
+	return r.Version, nil
+}
+
+// Undo undoes the change set of an ID.
+func (p appealPublisher) Undo(ctx context.Context, id string) error {
+	if err := p.mayPublish(ctx); err != nil {
+		return err
+	}
+	_, err := p.a.sets.Undo(ctx, id, deskOfAppeals)
+	if e := (*changeset.Error)(nil); errors.As(err, &e) && e.Kind == changeset.Conflict { // later change sets changed the name
+		return nil
+	}
+	return err
+}
+
+func (p appealPublisher) mayPublish(ctx context.Context) error {
+	select {
+	case <-p.a.cfg.Control.Ready():
+		return p.a.mayPublish(ctx)
+	default:
+		return errNotReady
+	}
+}
