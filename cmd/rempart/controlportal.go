@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -20,12 +21,13 @@ import (
 	"rempart/internal/web/portal"
 )
 
-// servePortal serves the portal of a control that is alone in its process, if a setting asks for one: it answers with the set in force, and with the journal.
-func (k *controlServer) servePortal(ctx context.Context, g *errgroup.Group) error {
+// servePortal serves the portal of a control that is alone in its process, if a setting asks for one: it answers with the set in force, and with the journal. dial
+// connects to sites without the filter.
+func (k *controlServer) servePortal(ctx context.Context, g *errgroup.Group, dial func(context.Context, string, string) (net.Conn, error)) error {
 	if len(k.config.PortalListen) == 0 {
 		return nil
 	}
-	pages, err := public.New(k.config, k.log, public.Answers{Lookup: k.lookup, History: k.history})
+	pages, err := public.New(k.config, k.log, public.Answers{Lookup: k.lookup, History: k.history, Appeals: k.appealsOf(dial)})
 	if err != nil {
 		return err
 	}

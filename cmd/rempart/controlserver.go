@@ -23,7 +23,9 @@ import (
 	"rempart/blocklist/feed"
 	"rempart/cmd/rempart/setup"
 	"rempart/cmd/rempart/setup/certificates"
+	"rempart/cmd/rempart/setup/public"
 	"rempart/cmd/rempart/setup/reload"
+	"rempart/internal/appeal"
 	"rempart/internal/config"
 	"rempart/internal/journal"
 	"rempart/internal/journal/mirror"
@@ -44,6 +46,7 @@ type controlServer struct {
 	rpz       *setup.Zones                  // nil without policy zones
 	secure    *certificates.API             // nil: without TLS
 	trusted   *reload.Value[*x509.CertPool] // the authorities for the external NATS cluster; nil: those of the system
+	appeals   *reload.Value[*appeal.Policy] // how appeals are handled; nil: there are none
 	lists     *feed.Lists
 	pushAt    []netip.AddrPort // addresses of the API, once it is served
 	metricsAt []netip.AddrPort // addresses of the metrics, if control is alone in its process
@@ -64,6 +67,9 @@ func openControlServer(ctx context.Context, c *config.Config, log *slog.Logger, 
 	}
 	var err error
 	if k.secure, err = certificates.NewAPI(c, log); err != nil {
+		return nil, err
+	}
+	if k.appeals, err = public.AppealPolicy(c, log); err != nil {
 		return nil, err
 	}
 	if err := k.openStream(ctx); err != nil {
@@ -284,6 +290,9 @@ func (k *controlServer) files() []reload.File {
 	all := append(k.secure.Files(), reload.GuardFiles{Loader: k.lists.Guards()})
 	if k.trusted != nil {
 		all = append(all, k.trusted)
+	}
+	if k.appeals != nil {
+		all = append(all, k.appeals)
 	}
 	return all
 }

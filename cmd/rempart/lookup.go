@@ -6,11 +6,11 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/cmd/rempart/setup/public"
 	"rempart/internal/config"
 	"rempart/internal/fair"
 	"rempart/internal/journal"
 	"rempart/internal/web/lookup"
-	"rempart/internal/web/portal"
 	"rempart/resolver"
 )
 
@@ -70,10 +70,11 @@ func (l *nameLookup) describe(x resolver.Explanation, name []byte, unsure bool) 
 	return r
 }
 
-// history returns the function that finds decisions of the past: control in this process has the journal; nil without control.
-func (s *server) history() func(context.Context, string) ([]portal.Event, error) {
-	if s.control == nil {
-		return nil
+// publicAnswers returns the functions by which the pages learn about names. A control in this process adds the journal and the requests for a review.
+func (s *server) publicAnswers() public.Answers {
+	a := public.Answers{Lookup: newNameLookup(s).lookup, IsHome: s.config.Control == "" && s.control == nil}
+	if s.control != nil {
+		a.History, a.Appeals = s.control.history, s.control.appealsOf(s.forward.Dialer().DialContext)
 	}
-	return s.control.history
+	return a
 }

@@ -46,10 +46,14 @@ func (k *controlServer) openAPI(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	api, err := pushapi.New(ctx, pushapi.Config{
+	cfg := pushapi.Config{
 		Control: k.control, Desk: desk, Guards: k.pushGuards, Grammar: format.Grammar{}, Dir: k.config.DataDir,
 		Version: cli.Version(), Log: k.log,
-	})
+	}
+	if k.appeals != nil {
+		cfg.AppealPolicy = k.appeals.Get
+	}
+	api, err := pushapi.New(ctx, cfg)
 	if err != nil {
 		return err
 	}

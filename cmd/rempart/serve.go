@@ -120,7 +120,7 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress
 	if err != nil {
 		return nil, err
 	}
-	s.public, err = public.New(c, log, public.Answers{Lookup: newNameLookup(s).lookup, History: s.history(), IsHome: c.Control == ""})
+	s.public, err = public.New(c, log, s.publicAnswers())
 	if err != nil {
 		return nil, err
 	}

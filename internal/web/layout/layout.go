@@ -84,7 +84,14 @@ type Page struct {
 	Data     any        // for the templates, as Content.Data
 	Keep     url.Values // parameters that the links to other languages keep
 	Form     bool       // the page has a form, which is sent to this site
+	Links    []Link     // to the other pages of the site
 	Refresh  string     // content of the refresh directive; "" for none
+}
+
+// Link is a link to another page of the site.
+type Link struct {
+	Address, Text string
+	Current       bool // it is the page itself
 }
 
 // Content is what templates get.
@@ -95,6 +102,7 @@ type Content struct {
 	Style        template.CSS
 	Title        string
 	Refresh      string
+	Links        []Link
 	Data         any
 }
 
@@ -107,7 +115,7 @@ type languageLink struct {
 
 // Write answers a request with a page in the language that Language returned. It ends the connection after a request with a body, which is not read.
 func (s *Site) Write(w http.ResponseWriter, r *http.Request, lang *texts.Language, p Page) {
-	c := Content{Lang: lang, Organisation: s.organisation, Style: s.style, Title: p.Title, Refresh: p.Refresh, Data: p.Data}
+	c := Content{Lang: lang, Organisation: s.organisation, Style: s.style, Title: p.Title, Refresh: p.Refresh, Links: p.Links, Data: p.Data}
 	for _, l := range s.catalogue.Languages() {
 		keep := url.Values{"lang": {l.Tag}}
 		for key, values := range p.Keep {

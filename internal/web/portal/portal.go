@@ -4,23 +4,21 @@ package portal
 
 import (
 	"context"
-	_ "embed"
+	"embed"
 	"errors"
 	"html/template"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"time"
 
-	"rempart/blocklist"
 	"rempart/internal/web/authority"
 	"rempart/internal/web/layout"
 	"rempart/internal/web/lookup"
 	"rempart/internal/web/texts"
 )
 
-//go:embed search.html
-var searchHTML string
+//go:embed *.html
+var files embed.FS
 
 // Config configures a Portal.
 type Config struct {
@@ -32,6 +30,7 @@ type Config struct {
 	// History returns the decisions of the past about a name, newest first; nil if there is no journal here.
 	History     func(ctx context.Context, name string) ([]Event, error)
 	Authorities func() *authority.Table // nil for none
+	Appeals     Appeals                 // nil: requests for a review are not accepted here
 	Contact     string                  // URI where people report a wrong block; empty for none
 	IsHome      bool                    // the lists are chosen on this machine: whoever installed it can allow a name
 	Now         func() time.Time        // nil: time.Now
@@ -56,10 +55,11 @@ const (
 
 // Portal is the public site. It is safe for concurrent use.
 type Portal struct {
-	config Config
-	search *template.Template
-	rates  *rates
-	mux    *http.ServeMux
+	config    Config
+	templates map[string]*template.Template // by the name of their file
+	searches  *rates
+	appeals   *rates
+	handler   http.Handler
 }
 
 // New returns the portal.
@@ -73,12 +73,29 @@ func New(c Config) (*Portal, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	t, err := c.Site.Parse("search", searchHTML)
+	p := &Portal{config: c, templates: map[string]*template.Template{}, searches: newRates(searchRate, searchBurst), appeals: newRates(appealRate, appealBurst)}
+	footer, err := files.ReadFile("footer.html")
 	if err != nil {
 		return nil, err
 	}
-	p := &Portal{config: c, search: t, rates: newRates(), mux: http.NewServeMux()}
-	p.mux.HandleFunc("GET /{$}", p.serveSearch)
+	for _, name := range []string{"search", "appeal", "receipt", "message"} {
+		text, err := files.ReadFile(name + ".html")
+		if err != nil {
+			return nil, err
+		}
+		if p.templates[name], err = c.Site.Parse(name, string(text)+string(footer)); err != nil {
+			return nil, err
+		}
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", p.serveSearch)
+	if c.Appeals != nil {
+		mux.HandleFunc("GET /appeal", p.serveForm)
+		mux.HandleFunc("POST /appeal", p.fileAppeal)
+		mux.HandleFunc("GET /appeal/{code}", p.serveReceipt)
+		mux.HandleFunc("POST /appeal/{code}/proof", p.checkProof)
+	}
+	p.handler = http.NewCrossOriginProtection().Handler(mux)
 	return p, nil
 }
 
@@ -87,137 +104,12 @@ func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if layout.Robots(w, r) {
 		return
 	}
-	p.mux.ServeHTTP(w, r)
+	p.handler.ServeHTTP(w, r)
 }
 
-// searchContent is the data of the template of the search.
-type searchContent struct {
-	Typed    string // what the reader typed; "" before the first search
-	Notice   string // why there is no result
-	Name     string // as readers write it
-	Heading  string // of the result, with {name}
-	Text     string
-	Result   *lookup.Result
-	Target   string
-	Category texts.Category
-	Reason   template.HTML
-	Ground   string
-	Decider  string
-	Since    string
-	Until    string
-	Link     string // of the authority
-	Events   []eventLine
-	Journal  bool // there is a journal
-	Contact  template.URL
-	IsHome   bool
-}
-
-// eventLine is a decision of the past in the language of the reader.
-type eventLine struct{ Date, Text, Name, By string }
-
-// maxTyped is the longest text that is searched for, in bytes: a whole address, which may be long.
-const maxTyped = 4096
-
-// serveSearch serves the search box, and the result for the parameter "name".
-func (p *Portal) serveSearch(w http.ResponseWriter, r *http.Request) {
-	lang := p.config.Site.Language(r)
-	typed := r.URL.Query().Get("name")
-	page := layout.Page{Template: p.search, Status: http.StatusOK, Title: lang.Portal.Title, Form: true}
-	c := searchContent{IsHome: p.config.IsHome, Contact: template.URL(p.config.Contact)}
-	if typed != "" {
-		page.Status = p.answer(r, lang, typed, &c)
-		page.Keep = url.Values{"name": {c.Typed}}
-	}
-	page.Data = c
+// write answers with a page of the portal. file is the name of its template.
+func (p *Portal) write(w http.ResponseWriter, r *http.Request, lang *texts.Language, file string, page layout.Page) {
+	page.Template, page.Form = p.templates[file], true
+	page.Links = []layout.Link{{Address: "/?lang=" + lang.Tag, Text: lang.Links.Search, Current: r.URL.Path == "/"}}
 	p.config.Site.Write(w, r, lang, page)
-}
-
-// answer fills in the result for what the reader typed, and returns the status.
-func (p *Portal) answer(r *http.Request, lang *texts.Language, typed string, c *searchContent) int {
-	client := lookup.Client(r)
-	if !p.rates.allow(client, p.config.Now()) {
-		c.Notice = lang.Portal.Busy
-		return http.StatusTooManyRequests
-	}
-	if len(typed) > maxTyped {
-		c.Notice = lang.Portal.Invalid
-		return http.StatusBadRequest
-	}
-	c.Typed = typed
-	name, err := p.config.Parse(typed)
-	if err != nil {
-		c.Notice = lang.Portal.Invalid
-		return http.StatusBadRequest
-	}
-	found := p.config.Lookup(r.Context(), name, client)
-	c.Typed, c.Name, c.Result, c.Target = found.Name, layout.DisplayName(found.Name), &found, layout.DisplayName(found.Target)
-	p.describe(c, lang)
-	p.recall(r.Context(), c, lang)
-	return http.StatusOK
-}
-
-// describe sets what the filter does with the name, and why.
-func (p *Portal) describe(c *searchContent, lang *texts.Language) {
-	t, found := &lang.Portal, c.Result
-	switch found.Outcome {
-	case lookup.Passes:
-		c.Heading, c.Text = t.Passes, t.PassesText
-	case lookup.Allowed:
-		c.Heading, c.Text = t.Allowed, t.AllowedText
-	case lookup.Reserved:
-		c.Heading, c.Text = t.Reserved, t.ReservedText
-	case lookup.Withheld:
-		c.Heading, c.Text = t.Withheld, t.WithheldText
-	case lookup.Blocked:
-		c.Heading = t.Blocked
-	}
-	if found.Outcome != lookup.Blocked {
-		return
-	}
-	c.Category = lang.CategoryOf(found.Category)
-	organisation := p.config.Site.Organisation()
-	c.Decider = organisation
-	why := c.Category.Why
-	switch found.Mark {
-	case blocklist.Censored:
-		c.Ground, why = t.GroundCensored, lang.Page.Ordered
-	case blocklist.Filtered:
-		c.Ground, why = t.GroundFiltered, lang.Page.Requested
-	default:
-		c.Ground = t.GroundBlocked
-	}
-	c.Reason, _ = layout.Fill(why, "organisation", organisation) // the texts were checked when they were loaded
-	if a := p.config.Authorities().Of(found.Decision); a != nil {
-		c.Decider, c.Link = a.Name, a.Link
-	}
-	c.Until = lang.Page.NoEnd
-	if !found.Until.IsZero() {
-		c.Until = lang.FormatDate(found.Until)
-	}
-	if !found.Since.IsZero() {
-		c.Since = lang.FormatDate(found.Since)
-	}
-}
-
-// maxEvents is the number of decisions of the past that a page shows.
-const maxEvents = 20
-
-// recall sets the decisions of the past. Without an answer of the journal the page shows none.
-func (p *Portal) recall(ctx context.Context, c *searchContent, lang *texts.Language) {
-	if p.config.History == nil {
-		return
-	}
-	events, err := p.config.History(ctx, c.Result.Name)
-	if err != nil {
-		return
-	}
-	c.Journal = true
-	acts := map[Act]string{Block: lang.Portal.HistoryBlock, Allow: lang.Portal.HistoryAllow, Withdraw: lang.Portal.HistoryWithdraw}
-	for _, e := range events[:min(len(events), maxEvents)] {
-		line := eventLine{lang.FormatDate(e.Time), acts[e.Do], e.Name, e.By}
-		if line.By == "" {
-			line.By = p.config.Site.Organisation()
-		}
-		c.Events = append(c.Events, line)
-	}
 }

@@ -148,7 +148,7 @@ func TestSearchesOfOneClientAreLimited(t *testing.T) {
 	if status, _ := get(t, p, "/"); status != 200 {
 		t.Errorf("the page without a search: status %d", status)
 	}
-	if !p.rates.allow(netip.MustParseAddr("198.51.100.7"), now) {
+	if !p.searches.allow(netip.MustParseAddr("198.51.100.7"), now) {
 		t.Error("another network may not search")
 	}
 	now = now.Add(2 * time.Second)
@@ -158,7 +158,7 @@ func TestSearchesOfOneClientAreLimited(t *testing.T) {
 }
 
 func TestRememberedRatesAreBounded(t *testing.T) {
-	r := newRates()
+	r := newRates(searchRate, searchBurst)
 	now := time.Unix(1_800_000_000, 0)
 	for i := range 3 * maxRates {
 		r.allow(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), now)

@@ -11,21 +11,28 @@ import (
 )
 
 const (
-	searchRate  = 1      // searches per second of a client
-	searchBurst = 30     // searches of a client at once
-	netFactor   = 16     // by which a network may search more than a client
-	maxRates    = 20_000 // clients and networks that are remembered
+	searchRate  = 1.0       // searches per second of a client
+	searchBurst = 30        // searches of a client at once
+	appealRate  = 5. / 3600 // requests for a review per second of a client
+	appealBurst = 5         // requests for a review of a client at once
+	netFactor   = 16        // by which a network may do more than a client
+	maxRates    = 20_000    // clients and networks that are remembered
 )
 
-// rates limits the searches of each client and of each network, in memory only. A client is forgotten as soon as it may search searchBurst times again.
+// rates limits how often each client and each network does something, in memory only. When many are remembered, those that may do all of it again are forgotten.
 type rates struct {
+	each  rate.Limit // of a client
+	burst int
+
 	mu sync.Mutex
 	by map[netip.Prefix]*rate.Limiter
 }
 
-func newRates() *rates { return &rates{by: map[netip.Prefix]*rate.Limiter{}} }
+func newRates(each rate.Limit, burst int) *rates {
+	return &rates{each: each, burst: burst, by: map[netip.Prefix]*rate.Limiter{}}
+}
 
-// allow reports whether a client may search now.
+// allow reports whether a client may do it now, which counts as once.
 func (l *rates) allow(client netip.Addr, now time.Time) bool {
 	if !client.IsValid() {
 		return true
@@ -51,7 +58,7 @@ func (l *rates) limiter(of netip.Prefix, factor int, now time.Time) *rate.Limite
 			clear(l.by)
 		}
 	}
-	made := rate.NewLimiter(rate.Limit(searchRate*factor), searchBurst*factor)
+	made := rate.NewLimiter(l.each*rate.Limit(factor), l.burst*factor)
 	l.by[of] = made
 	return made
 }

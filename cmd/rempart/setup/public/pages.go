@@ -13,6 +13,7 @@ import (
 
 	"rempart/cmd/rempart/report"
 	"rempart/cmd/rempart/setup/reload"
+	"rempart/internal/appeal"
 	"rempart/internal/config"
 	"rempart/internal/web/authority"
 	"rempart/internal/web/layout"
@@ -28,7 +29,8 @@ type Answers struct {
 	Lookup func(ctx context.Context, name []byte, client netip.Addr) lookup.Result
 	// History returns the decisions of the past about a name, newest first; nil if there is no journal here.
 	History func(ctx context.Context, name string) ([]portal.Event, error)
-	IsHome  bool // the lists are chosen on this machine
+	Appeals portal.Appeals // nil: requests for a review are not accepted here
+	IsHome  bool           // the lists are chosen on this machine
 }
 
 // Pages are the pages that the public sees.
@@ -61,7 +63,7 @@ func New(c *config.Config, log *slog.Logger, from Answers) (*Pages, error) {
 		return p, err
 	}
 	p.Portal, err = portal.New(portal.Config{
-		Site: site, Parse: report.ParseName, Lookup: from.Lookup, History: from.History, Authorities: p.table, Contact: c.Contact, IsHome: from.IsHome,
+		Site: site, Parse: report.ParseName, Lookup: from.Lookup, History: from.History, Appeals: from.Appeals, Authorities: p.table, Contact: c.Contact, IsHome: from.IsHome,
 	})
 	return p, err
 }
@@ -90,6 +92,11 @@ func open[T any](log *slog.Logger, variable, path string, parse func([]byte) (T,
 		return nil, config.Bad(variable, path, err.Error())
 	}
 	return value, nil
+}
+
+// AppealPolicy loads how appeals are handled; nil without REMPART_APPEALS.
+func AppealPolicy(c *config.Config, log *slog.Logger) (*reload.Value[*appeal.Policy], error) {
+	return open(log, "APPEALS", c.Appeals, appeal.ParsePolicy)
 }
 
 func (p *Pages) table() *authority.Table {

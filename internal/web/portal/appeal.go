@@ -1,0 +1,251 @@
+package portal
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/internal/web/layout"
+	"rempart/internal/web/lookup"
+	"rempart/internal/web/texts"
+)
+
+// Appeals accepts requests for a review of a block. Its methods are safe for concurrent use.
+type Appeals interface {
+	// NewCode returns a code by which a reader finds a request again. Nobody can guess it.
+	NewCode() string
+	// File stores a request under a code, and returns it once it is durable. A repeated request with the same code is stored once. The error is a FieldError if a
+	// field is wrong.
+	File(ctx context.Context, code string, f Filing) (*Appeal, error)
+	// Find returns the request with a code. The error is ErrNoAppeal if there is none.
+	Find(ctx context.Context, code string) (*Appeal, error)
+	// Prove looks for the proof that the appellant controls the name, and returns the request.
+	Prove(ctx context.Context, code string) (*Appeal, error)
+}
+
+// ErrNoAppeal is returned if no request has a code.
+var ErrNoAppeal = errors.New("no request has this code")
+
+// FieldError is the error of a wrong field: "name", "reason" or "email".
+type FieldError string
+
+func (f FieldError) Error() string { return "the field " + string(f) + " is wrong" }
+
+// Filing is what a reader wrote, and what was known of the block.
+type Filing struct {
+	Owner    bool
+	Reason   string
+	Email    string
+	Language string
+	Block    lookup.Result
+}
+
+// Appeal is a request for a review.
+type Appeal struct {
+	Number, Name     string
+	State            AppealState
+	Suspended        bool // the name passes until the decision
+	Filed, Due       time.Time
+	Decided          time.Time // zero before the decision
+	Why              AppealReason
+	Note             string
+	Service, Contact string
+	Silence, Routes  map[string]string // by language tag
+	Proof            string            // text that proves the control of the name; "" if nobody has to prove it
+	ProofName        string            // name of the TXT record with that text
+	ProofFile        string            // URL of the file with that text
+	Proved           bool
+}
+
+// AppealState is the state of a request.
+type AppealState uint8
+
+const (
+	AppealOpen AppealState = iota
+	AppealSecond
+	AppealUpheld
+	AppealRejected
+)
+
+// AppealReason is the reason for a decision.
+type AppealReason uint8
+
+const (
+	NoReason AppealReason = iota
+	SiteSafe
+	SiteRepaired
+	SiteDangerous
+	AuthorityDecides
+	Unclear
+)
+
+// form is the data of the form.
+type form struct {
+	Code, Name, Reason, Email string
+	Owner                     bool
+	Wrong                     string // the wrong field
+	Notice                    string
+	NotBlocked                string // the name that is not blocked
+}
+
+// maxForm is the largest size of a sent form, in bytes.
+const maxForm = 64 << 10
+
+// serveForm serves the form of a request.
+func (p *Portal) serveForm(w http.ResponseWriter, r *http.Request) {
+	f := form{Code: p.config.Appeals.NewCode()}
+	if name := r.URL.Query().Get("name"); len(name) <= maxTyped {
+		f.Name = name
+	}
+	p.writeForm(w, r, http.StatusOK, f)
+}
+
+func (p *Portal) writeForm(w http.ResponseWriter, r *http.Request, status int, f form) {
+	lang := p.config.Site.Language(r)
+	keep := url.Values{}
+	if f.Name != "" {
+		keep.Set("name", f.Name)
+	}
+	p.write(w, r, lang, "appeal", layout.Page{Status: status, Title: lang.Appeal.Title, Keep: keep, Data: f})
+}
+
+// fileAppeal stores a request. The reader is then redirected to the address of the request, so that reloading the page sends nothing again.
+func (p *Portal) fileAppeal(w http.ResponseWriter, r *http.Request) {
+	lang := p.config.Site.Language(r)
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	if err := r.ParseForm(); err != nil {
+		p.writeForm(w, r, http.StatusBadRequest, form{Code: p.config.Appeals.NewCode(), Wrong: "reason"})
+		return
+	}
+	value := func(field string) string {
+		return strings.ToValidUTF8(strings.TrimSpace(r.PostForm.Get(field)), "\uFFFD")
+	}
+	f := form{
+		Code: value("code"), Name: value("name"), Reason: strings.ReplaceAll(value("reason"), "\r\n", "\n"), Email: value("email"), Owner: value("role") == "owner",
+	}
+	client := lookup.Client(r)
+	name, err := p.config.Parse(f.Name)
+	if err != nil || len(name) == 1 || len(f.Name) > maxTyped {
+		f.Wrong = "name"
+		p.writeForm(w, r, http.StatusBadRequest, f)
+		return
+	}
+	found := p.config.Lookup(r.Context(), name, client)
+	if !found.IsBlocked() {
+		if _, err := p.config.Appeals.Find(r.Context(), f.Code); err != nil { // a repeated request may be about a name that passes by now
+			f.NotBlocked = layout.DisplayName(blocklist.NameText(name))
+			p.writeForm(w, r, http.StatusConflict, f)
+			return
+		}
+	}
+	if !p.appeals.allow(client, p.config.Now()) {
+		f.Notice = lang.Appeal.Busy
+		p.writeForm(w, r, http.StatusTooManyRequests, f)
+		return
+	}
+	_, err = p.config.Appeals.File(r.Context(), f.Code, Filing{Owner: f.Owner, Reason: f.Reason, Email: f.Email, Language: lang.Tag, Block: found})
+	wrong := FieldError("")
+	switch {
+	case errors.As(err, &wrong):
+		f.Wrong = string(wrong)
+		p.writeForm(w, r, http.StatusBadRequest, f)
+	case err != nil:
+		f.Notice = lang.Appeal.Failed
+		p.writeForm(w, r, http.StatusServiceUnavailable, f)
+	default:
+		http.Redirect(w, r, "/appeal/"+url.PathEscape(f.Code)+"?lang="+lang.Tag, http.StatusSeeOther)
+	}
+}
+
+// receipt is the data of the page of a request.
+type receipt struct {
+	Code, Number, Name, Address    string
+	State, Date, AnswerBy          string
+	Service, Contact               string
+	Decided, Why, Note             string
+	Suspended, Proved, ProofFailed bool
+	Proof, Record, File            string
+	Silence, Routes                *foreignText
+}
+
+// foreignText is a text of this deployment. Lang is its language if that is not the language of the page.
+type foreignText struct{ Lang, Text string }
+
+// serveReceipt serves the page of a request.
+func (p *Portal) serveReceipt(w http.ResponseWriter, r *http.Request) {
+	a, err := p.config.Appeals.Find(r.Context(), r.PathValue("code"))
+	p.writeReceipt(w, r, a, err, false)
+}
+
+// checkProof looks for the proof that the appellant controls the name.
+func (p *Portal) checkProof(w http.ResponseWriter, r *http.Request) {
+	lang := p.config.Site.Language(r)
+	if !p.searches.allow(lookup.Client(r), p.config.Now()) {
+		p.write(w, r, lang, "message", layout.Page{Status: http.StatusTooManyRequests, Title: lang.Appeal.Title, Data: lang.Appeal.Busy})
+		return
+	}
+	a, err := p.config.Appeals.Prove(r.Context(), r.PathValue("code"))
+	if err == nil && a.Proved {
+		http.Redirect(w, r, "/appeal/"+url.PathEscape(r.PathValue("code"))+"?lang="+lang.Tag, http.StatusSeeOther)
+		return
+	}
+	p.writeReceipt(w, r, a, err, true)
+}
+
+func (p *Portal) writeReceipt(w http.ResponseWriter, r *http.Request, a *Appeal, err error, tried bool) {
+	lang := p.config.Site.Language(r)
+	switch {
+	case errors.Is(err, ErrNoAppeal):
+		p.write(w, r, lang, "message", layout.Page{Status: http.StatusNotFound, Title: lang.Appeal.Title, Data: lang.Appeal.Unknown})
+		return
+	case err != nil:
+		p.write(w, r, lang, "message", layout.Page{Status: http.StatusServiceUnavailable, Title: lang.Appeal.Title, Data: lang.Portal.Unsure})
+		return
+	}
+	p.write(w, r, lang, "receipt", layout.Page{Status: http.StatusOK, Title: lang.Appeal.Received, Data: p.receiptOf(r, lang, a, tried)})
+}
+
+// receiptOf puts a request into the language of the reader.
+func (p *Portal) receiptOf(r *http.Request, lang *texts.Language, a *Appeal, tried bool) receipt {
+	t := &lang.Appeal
+	code := r.PathValue("code")
+	c := receipt{
+		Code: code, Number: a.Number, Name: layout.DisplayName(a.Name), Address: origin(r) + "/appeal/" + url.PathEscape(code),
+		State: []string{t.Open, t.Second, t.Upheld, t.Rejected}[a.State], Date: lang.FormatDate(a.Filed), AnswerBy: lang.FormatDate(a.Due),
+		Service: a.Service, Contact: a.Contact, Note: a.Note, Proof: a.Proof, Record: a.ProofName, File: a.ProofFile, Proved: a.Proved,
+		Silence: textIn(a.Silence, lang), Routes: textIn(a.Routes, lang),
+		Why: []string{"", t.Safe, t.Repaired, t.Dangerous, t.Authority, t.Unclear}[a.Why],
+	}
+	if a.Decided.IsZero() {
+		c.Suspended, c.ProofFailed = a.Suspended, tried
+	} else {
+		c.Decided, c.Proof = lang.FormatDate(a.Decided), ""
+	}
+	return c
+}
+
+// origin returns the beginning of the addresses of this site, as the reader reached it.
+func origin(r *http.Request) string {
+	if r.TLS == nil {
+		return "http://" + r.Host
+	}
+	return "https://" + r.Host
+}
+
+// textIn returns a text of this deployment for readers of a language, or else in French or English; nil if there is none.
+func textIn(all map[string]string, lang *texts.Language) *foreignText {
+	base, _, _ := strings.Cut(lang.Tag, "-")
+	for _, tag := range []string{lang.Tag, base, "fr", "en"} {
+		if text := all[tag]; text != "" {
+			if tag == lang.Tag {
+				return &foreignText{"", text}
+			}
+			return &foreignText{tag, text}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,149 @@
+package portal
+
+import (
+	"context"
+	"html/template"
+	"net/http"
+	"net/url"
+
+	"rempart/blocklist"
+	"rempart/internal/web/layout"
+	"rempart/internal/web/lookup"
+	"rempart/internal/web/texts"
+)
+
+// searchContent is the data of the template of the search.
+type searchContent struct {
+	Typed    string // what the reader typed; "" before the first search
+	Notice   string // why there is no result
+	Name     string // as readers write it
+	Heading  string // of the result, with {name}
+	Text     string
+	Result   *lookup.Result
+	Target   string
+	Category texts.Category
+	Reason   template.HTML
+	Ground   string
+	Decider  string
+	Since    string
+	Until    string
+	Link     string // of the authority
+	Events   []eventLine
+	Journal  bool   // there is a journal
+	Appeal   string // address of the form for a review
+	Contact  template.URL
+	IsHome   bool
+}
+
+// eventLine is a decision of the past in the language of the reader.
+type eventLine struct{ Date, Text, Name, By string }
+
+// maxTyped is the longest text that is searched for, in bytes: a whole address, which may be long.
+const maxTyped = 4096
+
+// serveSearch serves the search box, and the result for the parameter "name".
+func (p *Portal) serveSearch(w http.ResponseWriter, r *http.Request) {
+	lang := p.config.Site.Language(r)
+	typed := r.URL.Query().Get("name")
+	page := layout.Page{Status: http.StatusOK, Title: lang.Portal.Title}
+	c := searchContent{IsHome: p.config.IsHome, Contact: template.URL(p.config.Contact)}
+	if typed != "" {
+		page.Status = p.answer(r, lang, typed, &c)
+		page.Keep = url.Values{"name": {c.Typed}}
+	}
+	page.Data = c
+	p.write(w, r, lang, "search", page)
+}
+
+// answer fills in the result for what the reader typed, and returns the status.
+func (p *Portal) answer(r *http.Request, lang *texts.Language, typed string, c *searchContent) int {
+	client := lookup.Client(r)
+	if !p.searches.allow(client, p.config.Now()) {
+		c.Notice = lang.Portal.Busy
+		return http.StatusTooManyRequests
+	}
+	if len(typed) > maxTyped {
+		c.Notice = lang.Portal.Invalid
+		return http.StatusBadRequest
+	}
+	c.Typed = typed
+	name, err := p.config.Parse(typed)
+	if err != nil || len(name) == 1 { // the root is no site
+		c.Notice = lang.Portal.Invalid
+		return http.StatusBadRequest
+	}
+	found := p.config.Lookup(r.Context(), name, client)
+	c.Typed, c.Name, c.Result, c.Target = found.Name, layout.DisplayName(found.Name), &found, layout.DisplayName(found.Target)
+	p.describe(c, lang)
+	p.recall(r.Context(), c, lang)
+	return http.StatusOK
+}
+
+// describe sets what the filter does with the name, and why.
+func (p *Portal) describe(c *searchContent, lang *texts.Language) {
+	t, found := &lang.Portal, c.Result
+	switch found.Outcome {
+	case lookup.Passes:
+		c.Heading, c.Text = t.Passes, t.PassesText
+	case lookup.Allowed:
+		c.Heading, c.Text = t.Allowed, t.AllowedText
+	case lookup.Reserved:
+		c.Heading, c.Text = t.Reserved, t.ReservedText
+	case lookup.Withheld:
+		c.Heading, c.Text = t.Withheld, t.WithheldText
+	case lookup.Blocked:
+		c.Heading = t.Blocked
+	}
+	if found.Outcome != lookup.Blocked {
+		return
+	}
+	if p.config.Appeals != nil && found.IsBlocked() {
+		c.Appeal = "/appeal?" + url.Values{"lang": {lang.Tag}, "name": {found.Name}}.Encode()
+	}
+	c.Category = lang.CategoryOf(found.Category)
+	organisation := p.config.Site.Organisation()
+	c.Decider = organisation
+	why := c.Category.Why
+	switch found.Mark {
+	case blocklist.Censored:
+		c.Ground, why = t.GroundCensored, lang.Page.Ordered
+	case blocklist.Filtered:
+		c.Ground, why = t.GroundFiltered, lang.Page.Requested
+	default:
+		c.Ground = t.GroundBlocked
+	}
+	c.Reason, _ = layout.Fill(why, "organisation", organisation) // the texts were checked when they were loaded
+	if a := p.config.Authorities().Of(found.Decision); a != nil {
+		c.Decider, c.Link = a.Name, a.Link
+	}
+	c.Until = lang.Page.NoEnd
+	if !found.Until.IsZero() {
+		c.Until = lang.FormatDate(found.Until)
+	}
+	if !found.Since.IsZero() {
+		c.Since = lang.FormatDate(found.Since)
+	}
+}
+
+// maxEvents is the number of decisions of the past that a page shows.
+const maxEvents = 20
+
+// recall sets the decisions of the past. Without an answer of the journal the page shows none.
+func (p *Portal) recall(ctx context.Context, c *searchContent, lang *texts.Language) {
+	if p.config.History == nil {
+		return
+	}
+	events, err := p.config.History(ctx, c.Result.Name)
+	if err != nil {
+		return
+	}
+	c.Journal = true
+	acts := map[Act]string{Block: lang.Portal.HistoryBlock, Allow: lang.Portal.HistoryAllow, Withdraw: lang.Portal.HistoryWithdraw}
+	for _, e := range events[:min(len(events), maxEvents)] {
+		line := eventLine{lang.FormatDate(e.Time), acts[e.Do], e.Name, e.By}
+		if line.By == "" {
+			line.By = p.config.Site.Organisation()
+		}
+		c.Events = append(c.Events, line)
+	}
+}
