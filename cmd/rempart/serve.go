@@ -210,7 +210,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	above, ctx := errgroup.WithContext(ctx)
 	above.Go(func() error { return s.resolver.Run(ctx) })
 	above.Go(func() error { return sockets.Run(ctx) })
-	s.encryptedAt = encryptedAddresses(sockets)
+	s.dnsAt, s.encryptedAt = sockets.Addrs(), encryptedAddresses(sockets)
 	if s.secure != nil {
 		above.Go(func() error { return s.designate(ctx) })
 	}
@@ -221,7 +221,6 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 		below.Go(func() error { return s.secure.Run(background) }) // when the listeners are open, which answer the challenges of an ACME authority
 	}
 	above.Go(func() error { return s.reloads(ctx, hangup) })
-	s.dnsAt = sockets.Addrs()
 	s.serveSocket(ctx, above)
 	above.Go(func() error { return s.feeds.Run(ctx) })
 	greet(cli.Redact(cmd.OutOrStdout()), s, sockets)

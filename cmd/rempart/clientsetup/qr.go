@@ -2,6 +2,7 @@ package clientsetup
 
 import (
 	"fmt"
+	"image"
 	"image/color"
 	"strings"
 
@@ -29,23 +30,43 @@ func qrCode(s *Service) (string, error) {
 	return blocks(code) + fmt.Sprintf("The code contains: %s\n%s\n", content, use), nil
 }
 
+// QRPath returns a QR code as the data of an SVG path in a square of size units, one unit per module, with the white border that readers need.
+func QRPath(content string) (data string, size int, err error) {
+	code, err := qr.Encode(content, qr.M, qr.Auto)
+	if err != nil {
+		return "", 0, fmt.Errorf("a QR code of %q: %w", content, err)
+	}
+	var b strings.Builder
+	area := code.Bounds()
+	for y := area.Min.Y; y < area.Max.Y; y++ {
+		for x := area.Min.X; x < area.Max.X; x++ {
+			if isDark(code, x, y) {
+				fmt.Fprintf(&b, "M%d %dh1v1h-1z", x-area.Min.X+quiet, y-area.Min.Y+quiet)
+			}
+		}
+	}
+	return b.String(), area.Dx() + 2*quiet, nil
+}
+
+// isDark reports whether a module of a code is dark. The border is not.
+func isDark(code barcode.Barcode, x, y int) bool {
+	if !(image.Point{X: x, Y: y}).In(code.Bounds()) {
+		return false
+	}
+	return color.Gray16Model.Convert(code.At(x, y)) == color.Gray16Model.Convert(color.Black)
+}
+
 // quiet is the width of the white border that readers need, in modules (ISO/IEC 18004).
 const quiet = 4
 
 // blocks draws a code with two modules per character, one above the other, black on white whatever the colours of the terminal are.
 func blocks(code barcode.Barcode) string {
 	size := code.Bounds()
-	dark := func(x, y int) bool {
-		if x < size.Min.X || y < size.Min.Y || x >= size.Max.X || y >= size.Max.Y {
-			return false
-		}
-		return color.Gray16Model.Convert(code.At(x, y)) == color.Gray16Model.Convert(color.Black)
-	}
 	var b strings.Builder
 	for y := size.Min.Y - quiet; y < size.Max.Y+quiet; y += 2 {
 		b.WriteString("\x1b[38;5;16;48;5;231m")
 		for x := size.Min.X - quiet; x < size.Max.X+quiet; x++ {
-			switch upper, lower := dark(x, y), dark(x, y+1); {
+			switch upper, lower := isDark(code, x, y), isDark(code, x, y+1); {
 			case upper && lower:
 				b.WriteRune('█')
 			case upper:

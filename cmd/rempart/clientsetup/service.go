@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 
+	"rempart/internal/config"
 	"rempart/internal/wire"
 )
 
@@ -73,4 +75,49 @@ func (s *Service) needTLSAddress() error {
 		return noAddresses
 	}
 	return nil
+}
+
+// ServiceOf describes how clients reach the server that c configures. name is its own name. Its addresses as clients see them are those given, else those in its
+// certificate, else those on which it listens.
+func ServiceOf(c *config.Config, name string, certified []net.IP, given []netip.Addr) *Service {
+	s := &Service{
+		Name: name, Organisation: c.Organisation, Path: wire.DoHPath,
+		TLSPort: usualPort(c.TLSListen, wire.TLS.DefaultPort()), HTTPSPort: usualPort(c.HTTPSListen, wire.HTTPS.DefaultPort()),
+	}
+	s.DNSPort = usualPort(slices.DeleteFunc(slices.Clone(c.Listen), func(a netip.AddrPort) bool { return a.Addr().IsLoopback() }), wire.UDP.DefaultPort())
+	s.add(given...)
+	for _, ip := range certified {
+		if addr, ok := netip.AddrFromSlice(ip); ok && len(given) == 0 {
+			s.add(addr)
+		}
+	}
+	if len(s.Addrs) > 0 {
+		return s
+	}
+	for _, addr := range slices.Concat(c.TLSListen, c.HTTPSListen, c.QUICListen) {
+		if !addr.Addr().IsLoopback() {
+			s.add(addr.Addr())
+		}
+	}
+	return s
+}
+
+// add adds addresses that clients can use.
+func (s *Service) add(addrs ...netip.Addr) {
+	for _, addr := range addrs {
+		if addr = addr.Unmap(); addr.IsValid() && !addr.IsUnspecified() && !slices.Contains(s.Addrs, addr) {
+			s.Addrs = append(s.Addrs, addr)
+		}
+	}
+}
+
+// usualPort returns the usual port of a transport if it listens there, else the first port on which it listens, else 0.
+func usualPort(listen config.Addrs, usual uint16) uint16 {
+	switch {
+	case len(listen) == 0:
+		return 0
+	case slices.ContainsFunc(listen, func(a netip.AddrPort) bool { return a.Port() == usual }):
+		return usual
+	}
+	return listen[0].Port()
 }

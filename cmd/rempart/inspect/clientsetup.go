@@ -19,7 +19,6 @@ import (
 	"rempart/cmd/rempart/setup/certificates"
 	"rempart/internal/config"
 	"rempart/internal/spelling"
-	"rempart/internal/wire"
 )
 
 // clientSetup holds the flags of the command.
@@ -151,56 +150,17 @@ func (o *clientSetup) service(c *config.Config, server identity) (s *clientsetup
 			return nil, fmt.Errorf("--url %s: not a URL: write it like https://isp.example/rempart.mobileconfig", o.link)
 		}
 	}
-	s = &clientsetup.Service{
-		Name: server.name, Organisation: c.Organisation, Path: wire.DoHPath, Link: o.link,
-		TLSPort: usualPort(c.TLSListen, wire.TLS.DefaultPort()), HTTPSPort: usualPort(c.HTTPSListen, wire.HTTPS.DefaultPort()),
-	}
-	s.DNSPort = usualPort(slices.DeleteFunc(slices.Clone(c.Listen), func(a netip.AddrPort) bool { return a.Addr().IsLoopback() }), wire.UDP.DefaultPort())
-	s.Addrs, err = o.addrs(c, server.addresses)
-	return s, err
-}
-
-// usualPort returns the usual port of a transport if it listens there, else the first port on which it listens, else 0.
-func usualPort(listen config.Addrs, usual uint16) uint16 {
-	switch {
-	case len(listen) == 0:
-		return 0
-	case slices.ContainsFunc(listen, func(a netip.AddrPort) bool { return a.Port() == usual }):
-		return usual
-	}
-	return listen[0].Port()
-}
-
-// addrs returns the addresses of the server as clients see them: those of the flag, else those in the certificate, else those on which it listens.
-func (o *clientSetup) addrs(c *config.Config, certified []net.IP) (all []netip.Addr, err error) {
-	add := func(addr netip.Addr) {
-		if addr = addr.Unmap(); addr.IsValid() && !addr.IsUnspecified() && !slices.Contains(all, addr) {
-			all = append(all, addr)
-		}
-	}
+	var given []netip.Addr
 	for _, text := range o.addresses {
 		addr, err := netip.ParseAddr(text)
 		if err != nil || addr.Zone() != "" {
 			return nil, fmt.Errorf("--address %s: not an IP address", text)
 		}
-		add(addr)
+		given = append(given, addr)
 	}
-	if len(all) > 0 {
-		return all, nil
-	}
-	for _, ip := range certified {
-		addr, _ := netip.AddrFromSlice(ip)
-		add(addr)
-	}
-	if len(all) > 0 {
-		return all, nil
-	}
-	for _, addr := range slices.Concat(c.TLSListen, c.HTTPSListen, c.QUICListen) {
-		if !addr.Addr().IsLoopback() {
-			add(addr.Addr())
-		}
-	}
-	return all, nil
+	s = clientsetup.ServiceOf(c, server.name, server.addresses, given)
+	s.Link = o.link
+	return s, nil
 }
 
 // writeSections writes settings with headings. A profile is a file, so its section shows the command that prints the file.

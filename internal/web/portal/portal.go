@@ -31,6 +31,7 @@ type Config struct {
 	History     func(ctx context.Context, name string) ([]Event, error)
 	Authorities func() *authority.Table // nil for none
 	Appeals     Appeals                 // nil: requests for a review are not accepted here
+	Devices     func() Devices          // returns how devices use this server; nil if this process answers no DNS
 	Contact     string                  // URI where people report a wrong block; empty for none
 	IsHome      bool                    // the lists are chosen on this machine: whoever installed it can allow a name
 	Now         func() time.Time        // nil: time.Now
@@ -78,7 +79,7 @@ func New(c Config) (*Portal, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"search", "appeal", "receipt", "message"} {
+	for _, name := range []string{"search", "appeal", "receipt", "devices", "message"} {
 		text, err := files.ReadFile(name + ".html")
 		if err != nil {
 			return nil, err
@@ -89,6 +90,10 @@ func New(c Config) (*Portal, error) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", p.serveSearch)
+	if c.Devices != nil {
+		mux.HandleFunc("GET /devices", p.serveDevices)
+		mux.HandleFunc("GET /rempart.mobileconfig", p.serveProfile)
+	}
 	if c.Appeals != nil {
 		mux.HandleFunc("GET /appeal", p.serveForm)
 		mux.HandleFunc("POST /appeal", p.fileAppeal)
@@ -110,6 +115,12 @@ func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // write answers with a page of the portal. file is the name of its template.
 func (p *Portal) write(w http.ResponseWriter, r *http.Request, lang *texts.Language, file string, page layout.Page) {
 	page.Template, page.Form = p.templates[file], true
-	page.Links = []layout.Link{{Address: "/?lang=" + lang.Tag, Text: lang.Links.Search, Current: r.URL.Path == "/"}}
+	link := func(path, text string) {
+		page.Links = append(page.Links, layout.Link{Address: path + "?lang=" + lang.Tag, Text: text, Current: r.URL.Path == path})
+	}
+	link("/", lang.Links.Search)
+	if p.config.Devices != nil {
+		link("/devices", lang.Links.Devices)
+	}
 	p.config.Site.Write(w, r, lang, page)
 }
