@@ -100,6 +100,24 @@ func TestLanguageOfReader(t *testing.T) {
 	}
 }
 
+// TestFrenchSpacesDoNotBreak checks that no line can begin with a colon, a question mark or another sign that follows a space in French.
+func TestFrenchSpacesDoNotBreak(t *testing.T) {
+	for _, l := range load(t).Languages() {
+		if !strings.HasPrefix(l.Tag, "fr") {
+			continue
+		}
+		all := map[string]string{}
+		collect("", reflect.ValueOf(*l), all)
+		for key, text := range all {
+			for _, sign := range []string{" :", " ?", " !", " ;", " »", "« "} {
+				if strings.Contains(text, sign) {
+					t.Errorf("%s: %s: use a no-break space in %q", l.Tag, key, text)
+				}
+			}
+		}
+	}
+}
+
 func TestDate(t *testing.T) {
 	l := load(t).Choose("fr", "")
 	if got := l.FormatDate(time.Date(2026, 8, 5, 23, 0, 0, 0, time.UTC)); got != "5 août 2026" {
