@@ -16,17 +16,17 @@ const reportedErrors = "1-12,15-20,22-24"
 // maxString is the largest length of a string in TXT and RESINFO data, in bytes (RFC 1035 section 3.3).
 const maxString = 255
 
-// resolverInfo returns the RESINFO data (RFC 9606 section 5). contact is Config.Contact: a web page about this resolver has its URL in the data. The key qnamemin
+// resolverInfo returns the RESINFO data (RFC 9606 section 5). about is the URI of a web page about this resolver; other URIs are not in the data. The key qnamemin
 // is absent, because a forwarder sends whole names to its upstreams.
-func resolverInfo(contact string) (data []byte) {
+func resolverInfo(about string) (data []byte) {
 	add := func(text string) {
 		if len(text) <= maxString {
 			data = append(append(data, byte(len(text))), text...)
 		}
 	}
 	add("exterr=" + reportedErrors)
-	if strings.HasPrefix(contact, "https://") {
-		add("infourl=" + contact)
+	if strings.HasPrefix(about, "https://") {
+		add("infourl=" + about)
 	}
 	return data
 }

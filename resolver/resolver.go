@@ -75,7 +75,8 @@ type Config struct {
 	BlockTTL         time.Duration // of a blocked answer; default 30 s
 	StructuredOption uint16        // EDNS option code by which clients ask for structured errors; 0 for none
 	NameSources      bool          // name the lists that contain a blocked name, and since when, in extended errors
-	Contact          string        // URI for appeals: in structured errors if it is a telephone number or a mail address, in RESINFO if it is a web page
+	Contact          string        // URI for appeals: in structured errors if it is a telephone number or a mail address, in RESINFO if it is a web page and InfoURL is empty
+	InfoURL          string        // web page about this resolver, in RESINFO
 	Organisation     string        // in structured errors
 	Database         string        // ID of the filtering database in which structured errors name the decision behind a block; "" for none
 	// OrderPages returns the addresses of the page that an authority prescribes for its decision; invalid ones if it prescribes none, so that the decision has the
@@ -148,7 +149,7 @@ func New(c Config) (*Resolver, error) {
 		identity: append([]byte{byte(len(c.Identity))}, c.Identity...),
 		blocked:  blocked, special: specialUses(c.Canaries), keepSingle: c.KeepSingleLabels, denyBelow: c.DenyBelow, epoch: time.Now(), slow: &counts{},
 	}
-	r.info = resolverInfo(c.Contact)
+	r.info = resolverInfo(cmp.Or(c.InfoURL, c.Contact))
 	if r.cookies == nil {
 		r.cookies = func() *cookie.Secrets { return nil }
 	}

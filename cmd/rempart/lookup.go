@@ -72,7 +72,7 @@ func (l *nameLookup) describe(x resolver.Explanation, name []byte, unsure bool) 
 
 // publicAnswers returns the functions by which the pages learn about names. A control in this process adds the journal and the requests for a review.
 func (s *server) publicAnswers() public.Answers {
-	a := public.Answers{Lookup: newNameLookup(s).lookup, Devices: s.devices, IsHome: s.config.Control == "" && s.control == nil}
+	a := public.Answers{Lookup: newNameLookup(s).lookup, Devices: s.devices, Statement: s.statement, IsHome: s.config.Control == "" && s.control == nil}
 	if s.control != nil {
 		a.History, a.Appeals = s.control.history, s.control.appealsOf(s.forward.Dialer().DialContext)
 	}

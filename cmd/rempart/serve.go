@@ -133,7 +133,7 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress
 		RefuseRebinding: c.Rebinding == config.RefuseRebinding, RebindingAllow: rebindingAllow, NAT64: c.NAT64,
 		Style: setup.BlockStyle(c.BlockAnswer), PageIPv4: c.PageIPv4.Addr, PageIPv6: c.PageIPv6.Addr, BlockTTL: c.BlockTTL,
 		StructuredOption: c.StructuredOption, NameSources: c.Reason == config.NameLists, Contact: c.Contact, Organisation: c.Organisation,
-		Database: c.FilteringDatabase, OrderPages: s.public.OrderPages(),
+		Database: c.FilteringDatabase, OrderPages: s.public.OrderPages(), InfoURL: c.Portal,
 	})
 	if err != nil {
 		return nil, err

@@ -12,7 +12,7 @@ type Public struct {
 	Help         string `env:"HELP" doc:"Path of a file (TOML) of what deceived people should do in a country other than France, by language. Empty: the services in France."`
 	Appeals      string `env:"APPEALS" doc:"Path of a file (TOML) that says how control handles requests of the public for a review of a block: the service, the time for an answer and more. The portal of control then accepts such requests. Empty: there are none."`
 	PortalListen Addrs  `env:"PORTAL_LISTEN" doc:"Addresses on which the portal is served, separated by commas: the public site that answers why a site does not open. It is served over HTTPS with the certificates of REMPART_CERT or REMPART_ACME; without them, over HTTP on loopback addresses only. Empty: no portal."`
-	Portal       string `env:"PORTAL" doc:"https URL at which people reach the portal, without a path, like https://filter.isp.example. The warning page and extended errors refer to it. Empty: the warning page refers to REMPART_CONTACT only."`
+	Portal       string `env:"PORTAL" doc:"https URL at which people reach the portal, without a path, like https://filter.isp.example. The warning page and RESINFO refer to it. Empty: the warning page refers to REMPART_CONTACT only."`
 }
 
 // checkPublic checks the settings of the public pages.

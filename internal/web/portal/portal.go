@@ -14,6 +14,7 @@ import (
 	"rempart/internal/web/authority"
 	"rempart/internal/web/layout"
 	"rempart/internal/web/lookup"
+	"rempart/internal/web/statement"
 	"rempart/internal/web/texts"
 )
 
@@ -32,6 +33,7 @@ type Config struct {
 	Authorities func() *authority.Table // nil for none
 	Appeals     Appeals                 // nil: requests for a review are not accepted here
 	Devices     func() Devices          // returns how devices use this server; nil if this process answers no DNS
+	Statement   func() statement.Facts  // returns what the privacy statement says; nil if this process answers no DNS
 	Contact     string                  // URI where people report a wrong block; empty for none
 	IsHome      bool                    // the lists are chosen on this machine: whoever installed it can allow a name
 	Now         func() time.Time        // nil: time.Now
@@ -56,11 +58,12 @@ const (
 
 // Portal is the public site. It is safe for concurrent use.
 type Portal struct {
-	config    Config
-	templates map[string]*template.Template // by the name of their file
-	searches  *rates
-	appeals   *rates
-	handler   http.Handler
+	config     Config
+	templates  map[string]*template.Template // by the name of their file
+	statements map[string]statement.Texts    // by language; nil without Config.Statement
+	searches   *rates
+	appeals    *rates
+	handler    http.Handler
 }
 
 // New returns the portal.
@@ -79,7 +82,7 @@ func New(c Config) (*Portal, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"search", "appeal", "receipt", "devices", "message"} {
+	for _, name := range []string{"search", "appeal", "receipt", "devices", "statement", "message"} {
 		text, err := files.ReadFile(name + ".html")
 		if err != nil {
 			return nil, err
@@ -93,6 +96,13 @@ func New(c Config) (*Portal, error) {
 	if c.Devices != nil {
 		mux.HandleFunc("GET /devices", p.serveDevices)
 		mux.HandleFunc("GET /rempart.mobileconfig", p.serveProfile)
+	}
+	if c.Statement != nil {
+		if p.statements, err = statement.Load(); err != nil {
+			return nil, err
+		}
+		mux.HandleFunc("GET /privacy", p.serveStatement)
+		mux.HandleFunc("GET /.well-known/security.txt", p.serveSecurity)
 	}
 	if c.Appeals != nil {
 		mux.HandleFunc("GET /appeal", p.serveForm)
@@ -121,6 +131,9 @@ func (p *Portal) write(w http.ResponseWriter, r *http.Request, lang *texts.Langu
 	link("/", lang.Links.Search)
 	if p.config.Devices != nil {
 		link("/devices", lang.Links.Devices)
+	}
+	if p.config.Statement != nil {
+		link("/privacy", lang.Links.Statement)
 	}
 	p.config.Site.Write(w, r, lang, page)
 }

@@ -19,6 +19,7 @@ import (
 	"rempart/internal/web/layout"
 	"rempart/internal/web/lookup"
 	"rempart/internal/web/portal"
+	"rempart/internal/web/statement"
 	"rempart/internal/web/warning"
 )
 
@@ -78,7 +79,8 @@ func startPages(t *testing.T) (address string, languages []string) {
 	}
 	public, err := portal.New(portal.Config{
 		Site: site, Lookup: lookUp, Parse: func(text string) ([]byte, error) { return blocklist.AppendName(nil, text) }, Appeals: desk{},
-		Devices: func() portal.Devices { return devices },
+		Devices:   func() portal.Devices { return devices },
+		Statement: func() statement.Facts { return statement.Facts{Organisation: "Filtre Exemple", TapSample: 1000} },
 		History: func(context.Context, string) ([]portal.Event, error) {
 			return []portal.Event{{Time: time.Unix(1_790_000_000, 0), Do: portal.Withdraw, Name: "bad.example"}}, nil
 		},
@@ -105,7 +107,7 @@ var pages = []string{
 	"http://login.bad.example/?lang=", "http://ordered.example/?lang=", "http://free.example/?lang=",
 	"http://portal.example/?lang=", "http://portal.example/?name=login.bad.example&lang=", "http://portal.example/?name=free.example&lang=", "http://portal.example/?name=a..b&lang=",
 	"http://portal.example/appeal?name=login.bad.example&lang=", "http://portal.example/appeal/abc?lang=", "http://portal.example/appeal/unknown?lang=",
-	"http://portal.example/devices?lang=",
+	"http://portal.example/devices?lang=", "http://portal.example/privacy?lang=",
 }
 
 // looks are the ways in which each page is checked.
