@@ -202,3 +202,15 @@ func (t *hitTotals) bound() {
 		delete(t.matches, n)
 	}
 }
+
+// Blocks returns the numbers of blocked queries by category, and by list: a query is counted for each list that contains the entry. It may be called from any
+// goroutine.
+func (r *Resolver) Blocks() (byCategory, byList map[string]uint64) {
+	r.gatherHits()
+	counts, byList := r.hits.totals()
+	byCategory = map[string]uint64{}
+	for i, n := range counts {
+		byCategory[blocklist.Category(i).String()] += n
+	}
+	return byCategory, byList
+}

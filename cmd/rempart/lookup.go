@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/netip"
+	"path/filepath"
 	"time"
 
 	"rempart/blocklist"
@@ -10,6 +11,7 @@ import (
 	"rempart/internal/config"
 	"rempart/internal/fair"
 	"rempart/internal/journal"
+	"rempart/internal/statistics"
 	"rempart/internal/web/lookup"
 	"rempart/resolver"
 )
@@ -73,6 +75,9 @@ func (l *nameLookup) describe(x resolver.Explanation, name []byte, unsure bool) 
 // publicAnswers returns the functions by which the pages learn about names. A control in this process adds the journal and the requests for a review.
 func (s *server) publicAnswers() public.Answers {
 	a := public.Answers{Lookup: newNameLookup(s).lookup, Devices: s.devices, Statement: s.statement, IsHome: s.config.Control == "" && s.control == nil}
+	if s.config.Statistics > 0 {
+		a.Statistics = filepath.Join(s.config.DataDir, statistics.Folder)
+	}
 	if s.control != nil {
 		a.History, a.Appeals = s.control.history, s.control.appealsOf(s.forward.Dialer().DialContext)
 	}

@@ -27,6 +27,7 @@ import (
 	"rempart/cmd/rempart/setup/public"
 	"rempart/internal/admin"
 	"rempart/internal/config"
+	"rempart/internal/statistics"
 	"rempart/resolver"
 	"rempart/resolver/cache"
 	"rempart/resolver/listen"
@@ -77,7 +78,8 @@ type server struct {
 	cookies     *setup.Cookies
 	registry    *prometheus.Registry
 	public      *public.Pages
-	page        http.Handler // the warning page, and ACME challenges
+	statistics  *statistics.Recorder // nil: none
+	page        http.Handler         // the warning page, and ACME challenges
 	started     time.Time
 	again       chan struct{}    // signals that a command requests a reload
 	dnsAt       []netip.AddrPort // addresses of the DNS listeners over UDP and TCP
@@ -141,6 +143,9 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress
 	if s.tap = setup.NewTap(c, cli.Version(), log); s.tap != nil {
 		s.registry.MustRegister(s.tap)
 	}
+	if s.statistics, err = s.openStatistics(); err != nil {
+		return nil, fmt.Errorf("the public statistics: %w (REMPART_STATISTICS=0 writes none)", err)
+	}
 	s.clients = setup.NewClientWatcher(c.Clients, s.resolver.SetClients, s.resolver.Refused(), log)
 	if err := s.openCertificates(); err != nil {
 		return nil, err
@@ -184,6 +189,9 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	below.Go(func() error { return s.clients.Run(background) })
 	below.Go(func() error { return s.cookies.Run(background) })
 	below.Go(func() error { return s.public.Run(background) })
+	if s.statistics != nil {
+		below.Go(func() error { return s.statistics.Run(background) })
+	}
 	below.Go(func() error { return s.watchNetwork(background) })
 	if s.tap != nil {
 		below.Go(func() error { return s.tap.Run(background) })

@@ -65,10 +65,11 @@ type Desk struct {
 
 // summary is what metrics need of an appeal.
 type summary struct {
-	state State
-	filed time.Time
-	due   time.Time
-	lists []string
+	state   State
+	filed   time.Time
+	due     time.Time
+	decided time.Time // zero while it is not
+	lists   []string
 }
 
 // New returns a Desk. Run must be called.

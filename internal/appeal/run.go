@@ -2,6 +2,7 @@ package appeal
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -53,7 +54,7 @@ func (d *Desk) sweep(ctx context.Context) {
 func (d *Desk) note(a *Appeal) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.known[a.Number] = summary{a.State, a.Filed, a.Due, a.Block.Lists}
+	d.known[a.Number] = summary{a.State, a.Filed, a.Due, a.Decided, a.Block.Lists}
 }
 
 // forget drops the summaries of appeals that are not present any more, except of those that were filed since.
@@ -80,6 +81,7 @@ type Stats struct {
 	Overdue int            // undecided ones whose answer was due
 	Oldest  time.Duration  // age of the oldest undecided one
 	Upheld  map[string]int // upheld ones by list that had blocked the name
+	Median  time.Duration  // from the request to the decision; 0 without a decided one
 }
 
 // Stats returns the numbers of appeals, as of the last step here or the last reading of all.
@@ -88,6 +90,7 @@ func (d *Desk) Stats() Stats {
 	defer d.mu.Unlock()
 	now := d.cfg.Now()
 	st := Stats{ByState: map[State]int{}, Upheld: map[string]int{}}
+	var took []time.Duration
 	for _, s := range d.known {
 		st.ByState[s.state]++
 		if s.state == Upheld {
@@ -96,12 +99,16 @@ func (d *Desk) Stats() Stats {
 			}
 		}
 		if s.state.IsDecided() {
+			took = append(took, s.decided.Sub(s.filed))
 			continue
 		}
 		st.Oldest = max(st.Oldest, now.Sub(s.filed))
 		if now.After(s.due) {
 			st.Overdue++
 		}
+	}
+	if slices.Sort(took); len(took) > 0 {
+		st.Median = took[len(took)/2]
 	}
 	return st
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -11,14 +12,24 @@ type Public struct {
 	Authorities  string `env:"AUTHORITIES" doc:"Path of a file (TOML) of the authorities whose decisions have an information page of their own: its address, or its text. The ID of a decision selects the authority. Empty: all decisions have the warning page."`
 	Help         string `env:"HELP" doc:"Path of a file (TOML) of what deceived people should do in a country other than France, by language. Empty: the services in France."`
 	Appeals      string `env:"APPEALS" doc:"Path of a file (TOML) that says how control handles requests of the public for a review of a block: the service, the time for an answer and more. The portal of control then accepts such requests. Empty: there are none."`
+	Statistics   int    `env:"STATISTICS" envDefault:"100" doc:"Least number of queries in the public statistics, which the server writes once per day into the folder statistics in the data folder: smaller numbers are left out, and others rounded down to its multiples, from 60 to 1000000. 0 writes none."`
 	PortalListen Addrs  `env:"PORTAL_LISTEN" doc:"Addresses on which the portal is served, separated by commas: the public site that answers why a site does not open. It is served over HTTPS with the certificates of REMPART_CERT or REMPART_ACME; without them, over HTTP on loopback addresses only. Empty: no portal."`
 	Portal       string `env:"PORTAL" doc:"https URL at which people reach the portal, without a path, like https://filter.isp.example. The warning page and RESINFO refer to it. Empty: the warning page refers to REMPART_CONTACT only."`
 }
+
+// Limits of the least number in the public statistics: with a lower one, a number that is left out could be computed from others.
+const (
+	leastStatistics = 60
+	maxStatistics   = 1_000_000
+)
 
 // checkPublic checks the settings of the public pages.
 func (c *Config) checkPublic(bad func(variable, right string)) {
 	if u, err := url.Parse(c.Portal); c.Portal != "" && (err != nil || u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())) || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || len(c.Portal) > maxHostName) {
 		bad("PORTAL", "an https URL without a path, like https://filter.isp.example")
+	}
+	if c.Statistics != 0 && (c.Statistics < leastStatistics || c.Statistics > maxStatistics) {
+		bad("STATISTICS", fmt.Sprintf("0 for none, or from %d to %d", leastStatistics, maxStatistics))
 	}
 	isPublic := func(a netip.AddrPort) bool { return !a.Addr().IsLoopback() }
 	if len(c.Cert)+len(c.ACME) == 0 && slices.ContainsFunc(c.PortalListen, isPublic) {

@@ -34,6 +34,7 @@ type Config struct {
 	Appeals     Appeals                 // nil: requests for a review are not accepted here
 	Devices     func() Devices          // returns how devices use this server; nil if this process answers no DNS
 	Statement   func() statement.Facts  // returns what the privacy statement says; nil if this process answers no DNS
+	Statistics  string                  // folder of the public statistics; "" for none
 	Contact     string                  // URI where people report a wrong block; empty for none
 	IsHome      bool                    // the lists are chosen on this machine: whoever installed it can allow a name
 	Now         func() time.Time        // nil: time.Now
@@ -104,6 +105,11 @@ func New(c Config) (*Portal, error) {
 		mux.HandleFunc("GET /privacy", p.serveStatement)
 		mux.HandleFunc("GET /.well-known/security.txt", p.serveSecurity)
 	}
+	if c.Statistics != "" {
+		mux.HandleFunc("GET /statistics.csv", p.serveCSV)
+		mux.HandleFunc("GET /statistics.json", p.serveJSON)
+		mux.HandleFunc("GET /statistics-schema.json", p.serveSchema)
+	}
 	if c.Appeals != nil {
 		mux.HandleFunc("GET /appeal", p.serveForm)
 		mux.HandleFunc("POST /appeal", p.fileAppeal)
@@ -134,6 +140,9 @@ func (p *Portal) write(w http.ResponseWriter, r *http.Request, lang *texts.Langu
 	}
 	if p.config.Statement != nil {
 		link("/privacy", lang.Links.Statement)
+	}
+	if p.config.Statistics != "" {
+		page.Links = append(page.Links, layout.Link{Address: "/statistics.csv", Text: lang.Links.Statistics})
 	}
 	p.config.Site.Write(w, r, lang, page)
 }

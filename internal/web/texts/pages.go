@@ -153,6 +153,8 @@ type Connection struct {
 	ResultNone  string `toml:"result_none"`
 	Reading     string
 	Again       string
+	Start       string
+	StartText   string `toml:"start_text"`
 }
 
 // Devices holds the texts of the page about the settings of devices.

@@ -29,11 +29,12 @@ type Answers struct {
 	// Lookup returns what queries for a canonical name get. client is the reader.
 	Lookup func(ctx context.Context, name []byte, client netip.Addr) lookup.Result
 	// History returns the decisions of the past about a name, newest first; nil if there is no journal here.
-	History   func(ctx context.Context, name string) ([]portal.Event, error)
-	Appeals   portal.Appeals         // nil: requests for a review are not accepted here
-	Devices   func() portal.Devices  // returns how devices use this server; nil if this process answers no DNS
-	Statement func() statement.Facts // returns what the privacy statement says; nil if this process answers no DNS
-	IsHome    bool                   // the lists are chosen on this machine
+	History    func(ctx context.Context, name string) ([]portal.Event, error)
+	Appeals    portal.Appeals         // nil: requests for a review are not accepted here
+	Devices    func() portal.Devices  // returns how devices use this server; nil if this process answers no DNS
+	Statement  func() statement.Facts // returns what the privacy statement says; nil if this process answers no DNS
+	Statistics string                 // folder of the public statistics; "" for none
+	IsHome     bool                   // the lists are chosen on this machine
 }
 
 // Pages are the pages that the public sees.
@@ -66,7 +67,7 @@ func New(c *config.Config, log *slog.Logger, from Answers) (*Pages, error) {
 		return p, err
 	}
 	p.Portal, err = portal.New(portal.Config{
-		Site: site, Parse: report.ParseName, Lookup: from.Lookup, History: from.History, Appeals: from.Appeals, Devices: from.Devices, Statement: from.Statement, Authorities: p.table, Contact: c.Contact, IsHome: from.IsHome,
+		Site: site, Parse: report.ParseName, Lookup: from.Lookup, History: from.History, Appeals: from.Appeals, Devices: from.Devices, Statement: from.Statement, Statistics: from.Statistics, Authorities: p.table, Contact: c.Contact, IsHome: from.IsHome,
 	})
 	return p, err
 }

@@ -1,0 +1,42 @@
+package inspect
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"rempart/internal/statistics"
+)
+
+func statisticsCommand() *cobra.Command {
+	var asJSON, schema bool
+	var most int
+	cmd := &cobra.Command{
+		Use: "statistics", Short: "Print the public statistics of this server", Args: cobra.NoArgs,
+		Long: `Print the public statistics of the server on this machine as CSV: what it blocked on each day, by category and list, and the size of its lists. They contain no queried
+name and no client. Numbers are rounded down to multiples of REMPART_STATISTICS, and empty below it. A day is complete, and printed, after its end in UTC.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if schema {
+				_, err := fmt.Fprint(cmd.OutOrStdout(), statistics.Schema)
+				return err
+			}
+			of, err := findServiceUnless(cmd.Context(), true)
+			if err != nil {
+				return err
+			}
+			rows, err := statistics.Read(filepath.Join(of.config.DataDir, statistics.Folder), most)
+			if err != nil {
+				return fmt.Errorf("%w (run it as the server's user, or as root)", err)
+			}
+			if asJSON {
+				return statistics.WriteJSON(cmd.OutOrStdout(), rows)
+			}
+			return statistics.WriteCSV(cmd.OutOrStdout(), rows)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	cmd.Flags().BoolVar(&schema, "schema", false, "print the description of the columns (Table Schema) instead")
+	cmd.Flags().IntVar(&most, "days", 30, "the number of days, the newest ones")
+	return cmd
+}

@@ -1,0 +1,191 @@
+package statistics
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"rempart/internal/durable"
+)
+
+// Config configures a Recorder. All fields are required except Appeals.
+type Config struct {
+	Dir     string // of the files; created if missing
+	Least   uint64 // counts below it are suppressed, and others rounded down to its multiples; from LeastCount to MostCount
+	Counts  func() Counts
+	Sizes   func() Sizes
+	Appeals func() *Appeals // nil: none are accepted here
+	Log     *slog.Logger
+	Now     func() time.Time
+}
+
+// Recorder adds up what happens on a day, and writes the public numbers of a day when it is over. Its methods are safe for concurrent use.
+type Recorder struct {
+	config Config
+
+	mu    sync.Mutex
+	today day
+	last  Counts // counters at the last turn
+}
+
+// day is the state of the present day, which survives a restart. Its file holds counts only.
+type day struct {
+	Date   string `json:"date"`
+	Counts Counts `json:"counts"`
+	Sizes  Sizes  `json:"sizes"` // when the day began
+}
+
+// Folder is the name of the folder of the statistics in the data folder.
+const Folder = "statistics"
+
+const (
+	every     = 5 * time.Minute
+	todayFile = "today.json"
+	keepDays  = 400
+	maxFile   = 4 << 20
+)
+
+// New returns a Recorder, which continues the day of an earlier process.
+func New(c Config) (*Recorder, error) {
+	if c.Least < LeastCount || c.Least > MostCount {
+		return nil, fmt.Errorf("the least count is %d, not from %d to %d", c.Least, LeastCount, MostCount)
+	}
+	if err := os.MkdirAll(c.Dir, 0o750); err != nil {
+		return nil, err
+	}
+	r := &Recorder{config: c}
+	data, err := os.ReadFile(filepath.Join(c.Dir, todayFile))
+	if err == nil {
+		err = json.Unmarshal(data, &r.today)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // the day begins again
+		c.Log.Warn("the statistics of today cannot be read, and begin again", "err", err)
+		r.today = day{}
+	}
+	return r, nil
+}
+
+// Run records until ctx ends.
+func (r *Recorder) Run(ctx context.Context) error {
+	t := time.NewTicker(every)
+	defer t.Stop()
+	failed := false
+	turn := func() {
+		err := r.Record()
+		if err != nil && !failed {
+			r.config.Log.Error("writing the statistics failed; it is tried again", "folder", r.config.Dir, "err", err)
+		}
+		failed = err != nil
+	}
+	for {
+		turn()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			turn()
+			return nil
+		}
+	}
+}
+
+// Record adds what happened since the last call, and writes the public numbers of the day before if it is over. What happens in the few minutes around midnight may be
+// counted on the next day.
+func (r *Recorder) Record() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now, sizes, date := r.config.Counts(), r.config.Sizes(), r.config.Now().UTC().Format(time.DateOnly)
+	if r.today.Date == "" {
+		r.today = day{Date: date, Sizes: sizes}
+	}
+	if r.today.Date < date {
+		if err := r.publish(&sizes); err != nil {
+			return err
+		}
+		r.today = day{Date: date, Sizes: sizes}
+		r.forget()
+	}
+	r.today.Counts.add(&r.last, &now)
+	r.last = now
+	data, err := json.Marshal(r.today)
+	if err != nil {
+		return err
+	}
+	return durable.WriteBytes(filepath.Join(r.config.Dir, todayFile), data)
+}
+
+// publish writes the public numbers of the day that is over.
+func (r *Recorder) publish(sizes *Sizes) error {
+	var a *Appeals
+	if r.config.Appeals != nil {
+		a = r.config.Appeals()
+	}
+	data, err := json.Marshal(rows(r.today.Date, &r.today.Counts, sizes, &r.today.Sizes, a, r.config.Least))
+	if err != nil {
+		return err
+	}
+	return durable.WriteBytes(filepath.Join(r.config.Dir, r.today.Date+".json"), data)
+}
+
+// forget removes the files of old days.
+func (r *Recorder) forget() {
+	dates, err := days(r.config.Dir)
+	if err != nil {
+		return
+	}
+	for _, date := range dates[:max(0, len(dates)-keepDays)] {
+		_ = os.Remove(filepath.Join(r.config.Dir, date+".json")) // tried again on the next day
+	}
+}
+
+// days returns the dates of the files in a folder, in order.
+func days(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var dates []string
+	for _, e := range entries {
+		date, isJSON := strings.CutSuffix(e.Name(), ".json")
+		if _, err := time.Parse(time.DateOnly, date); isJSON && err == nil {
+			dates = append(dates, date)
+		}
+	}
+	slices.Sort(dates)
+	return dates, nil
+}
+
+// Read returns the public numbers of the newest days in a folder, the oldest first. A file that cannot be read is left out.
+func Read(dir string, most int) ([]Row, error) {
+	dates, err := days(dir)
+	if err != nil {
+		return nil, err
+	}
+	all := []Row{}
+	for _, date := range dates[max(0, len(dates)-most):] {
+		info, err := os.Stat(filepath.Join(dir, date+".json"))
+		if err != nil || info.Size() > maxFile {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(dir, date+".json"))
+		if err != nil {
+			continue
+		}
+		var rows []Row
+		if json.Unmarshal(data, &rows) == nil {
+			all = append(all, rows...)
+		}
+	}
+	return all, nil
+}
