@@ -41,6 +41,10 @@ type Verdict struct {
 // Match judges a canonical name at now (Unix seconds) under a policy that enforces those categories. It walks the name's suffixes from the longest: an allow
 // that reaches the name wins at any length; among blocks the longest decides, and at equal length an exact one. It allocates nothing.
 func (v *View) Match(name []byte, enforced Categories, now int64) Verdict {
+	return v.match(name, enforced, nil, now)
+}
+
+func (v *View) match(name []byte, enforced Categories, continued *Continuable, now int64) Verdict {
 	key := name[:len(name)-1]
 	var p path
 	p.read(key)
@@ -51,7 +55,7 @@ func (v *View) Match(name []byte, enforced Categories, now int64) Verdict {
 		over = v.over.maybe(key, &p)
 	}
 	if base|over != 0 {
-		m := matcher{view: v, key: key, path: &p, enforced: enforced, now: now, verdict: verdict}
+		m := matcher{view: v, key: key, path: &p, enforced: enforced, continued: continued, now: now, verdict: verdict}
 		m.suffixes(base, over)
 		verdict = m.verdict
 	}
@@ -137,14 +141,15 @@ func (s *Snapshot) bucket(hash uint64) (at, end int) {
 
 // matcher is the state of one call of Match.
 type matcher struct {
-	view     *View
-	key      []byte
-	path     *path
-	enforced Categories
-	now      int64
-	verdict  Verdict
-	excepted [16]exceptedSource // distinct sources whose own exceptions reach the name; further ones are ignored
-	excepts  int
+	view      *View
+	key       []byte
+	path      *path
+	enforced  Categories
+	continued *Continuable // the blocks that take no part; nil: none
+	now       int64
+	verdict   Verdict
+	excepted  [16]exceptedSource // distinct sources whose own exceptions reach the name; further ones are ignored
+	excepts   int
 }
 
 // exceptedSource is a source, by its number in the snapshot or the overlay.
@@ -241,7 +246,8 @@ func (m *matcher) weigh(s *Snapshot, over bool, f *fact) bool {
 		m.except(s.sources(f.set), over)
 		return false
 	}
-	return m.verdict.Action == Pass && m.enforced&(1<<f.Category) != 0 && !m.cancelled(s.sources(f.set), over)
+	return m.verdict.Action == Pass && m.enforced&(1<<f.Category) != 0 && !m.cancelled(s.sources(f.set), over) &&
+		(m.continued == nil || !m.mayContinue(f))
 }
 
 func (m *matcher) decide(f *fact, id uint32, over bool, at int, holds bool, hash uint64) {
@@ -302,8 +308,12 @@ func (m *matcher) cancelled(sources []uint16, over bool) bool {
 
 // MatchAddr judges an address in an answer, as Match judges a name: prefixes from the longest. The zone of the address is ignored.
 func (v *View) MatchAddr(addr netip.Addr, enforced Categories, now int64) Verdict {
+	return v.matchAddr(addr, enforced, nil, now)
+}
+
+func (v *View) matchAddr(addr netip.Addr, enforced Categories, continued *Continuable, now int64) Verdict {
 	addr = addr.Unmap().WithZone("")
-	m := matcher{view: v, enforced: enforced, now: now, verdict: Verdict{Until: Forever}}
+	m := matcher{view: v, enforced: enforced, continued: continued, now: now, verdict: Verdict{Until: Forever}}
 	for bits := addr.BitLen(); bits >= 0; bits-- {
 		p, err := addr.Prefix(bits)
 		if err != nil {
