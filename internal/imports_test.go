@@ -23,6 +23,7 @@ var packageRules = map[string]struct {
 }{
 	"internal/wire":              {nil, "every package may use wire, so wire uses none"},
 	"internal/tsig":              {nil, "keys are parsed alike for both sides of a transfer"},
+	"internal/secret":            {nil, "one format of files of shared secrets, whatever they protect"},
 	"internal/units":             {nil, "it only knows how quantities are written"},
 	"internal/pause":             {nil, "it only waits"},
 	"internal/config":            {[]string{"internal/spelling", "internal/units"}, "settings are values; cmd copies them to where they belong, so that no other package reads the environment"},
@@ -40,7 +41,7 @@ var packageRules = map[string]struct {
 	"resolver/listen/proxyproto": {nil, "it only reads headers"},
 	"resolver/listen/fake":       {[]string{"internal/dnstest", "internal/wire"}, "tests of listeners use it"},
 	"resolver":                   {[]string{"blocklist", "internal/fair", "internal/wire", "resolver/cache", "resolver/cookie", "resolver/upstream"}, "the path of a query knows no feed, page, push or file"},
-	"resolver/cookie":            {[]string{"internal/wire"}, "a cookie depends on the client and the time only"},
+	"resolver/cookie":            {[]string{"internal/secret", "internal/wire"}, "a cookie depends on the client and the time only"},
 	"resolver/limits":            {[]string{"internal/wire"}, "it judges answers, independent of how they are sent"},
 	"resolver/cache":             {[]string{"internal/wire"}, "it holds packed answers, independent of the verdicts on their names"},
 	"resolver/upstream":          {[]string{"internal/mmsg", "internal/pause", "internal/wire", "resolver/upstream/transport"}, "exchanging does not depend on what is asked"},

@@ -2,25 +2,19 @@
 package cookie
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/binary"
-	"encoding/hex"
-	"errors"
-	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/dchest/siphash"
 
+	"rempart/internal/secret"
 	"rempart/internal/wire"
 )
 
 const (
-	version    = 1 // RFC 9018 section 4.1
-	hashAt     = 8 // offset of the hash in a server cookie: after version, reserved bytes and timestamp
-	secretLen  = 16
-	maxSecrets = 4 // each one makes the check of a wrong cookie longer
+	version = 1 // RFC 9018 section 4.1
+	hashAt  = 8 // offset of the hash in a server cookie: after version, reserved bytes and timestamp
 
 	// Ages in seconds (RFC 9018 section 4.3).
 	oldest    = 3600 // an older cookie is not valid
@@ -37,43 +31,26 @@ type key struct{ k0, k1 uint64 }
 
 // Random returns one random secret, for a server that shares its cookies with no other.
 func Random() *Secrets {
-	var secret [secretLen]byte
-	rand.Read(secret[:])
-	return &Secrets{[]key{newKey(secret[:])}}
+	var one secret.Secret
+	rand.Read(one[:])
+	return &Secrets{[]key{newKey(one)}}
 }
 
-// Parse reads the secrets in the text of a file: one per line, 32 hexadecimal digits each. Empty lines and lines that begin with # are ignored. The error names a
-// line by its number and never contains a secret.
+// Parse reads the secrets in the text of a file, in the format of package secret: the first one makes cookies. The error never contains a secret.
 func Parse(text []byte) (*Secrets, error) {
-	s := &Secrets{}
-	number := 0
-	for line := range bytes.Lines(text) {
-		number++
-		line = bytes.TrimSpace(line)
-		if len(line) == 0 || line[0] == '#' {
-			continue
-		}
-		secret, err := hex.DecodeString(string(line))
-		if err != nil || len(secret) != secretLen {
-			return nil, fmt.Errorf("line %d is not a secret of 32 hexadecimal digits: write the output of \"openssl rand -hex 16\"", number)
-		}
-		k := newKey(secret)
-		if slices.Contains(s.keys, k) {
-			return nil, fmt.Errorf("line %d repeats a secret", number)
-		}
-		s.keys = append(s.keys, k)
+	all, err := secret.Parse(text)
+	if err != nil {
+		return nil, err
 	}
-	switch {
-	case len(s.keys) == 0:
-		return nil, errors.New("there is no secret: write the output of \"openssl rand -hex 16\" to the file")
-	case len(s.keys) > maxSecrets:
-		return nil, fmt.Errorf("there are %d secrets, and at most %d may be in use: remove the oldest ones", len(s.keys), maxSecrets)
+	s := &Secrets{}
+	for _, one := range all {
+		s.keys = append(s.keys, newKey(one))
 	}
 	return s, nil
 }
 
-func newKey(secret []byte) key {
-	return key{binary.LittleEndian.Uint64(secret), binary.LittleEndian.Uint64(secret[8:])}
+func newKey(s secret.Secret) key {
+	return key{binary.LittleEndian.Uint64(s[:]), binary.LittleEndian.Uint64(s[8:])}
 }
 
 // Serve checks the server cookie of q, which has a sound COOKIE option and was received at the Unix time now, and makes the answer to q carry a valid one.

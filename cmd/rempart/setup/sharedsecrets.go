@@ -1,0 +1,70 @@
+package setup
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"rempart/cmd/rempart/setup/reload"
+	"rempart/internal/durable"
+)
+
+// SharedSecrets are secrets that several servers share by a file, which is loaded again when it changes; without a file, a random one of this process. Its methods
+// are safe for concurrent use.
+type SharedSecrets[T any] struct {
+	file   *reload.Value[T] // nil without a file
+	random T
+}
+
+// newSharedSecrets reads the file at path, which the variable names; if path is empty, it makes a random secret.
+func newSharedSecrets[T any](variable, path string, log *slog.Logger, parse func(text []byte) (T, error), random func() T) (*SharedSecrets[T], error) {
+	if path == "" {
+		return &SharedSecrets[T]{random: random()}, nil
+	}
+	file, err := reload.New(log, variable, []string{path}, func() (T, error) { return readSecrets(path, parse) })
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", variable, err)
+	}
+	return &SharedSecrets[T]{file: file}, nil
+}
+
+func readSecrets[T any](path string, parse func(text []byte) (T, error)) (none T, err error) {
+	f, err := durable.OpenRegular(path)
+	if err != nil {
+		return none, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxSecretFile))
+	if err != nil {
+		return none, err
+	}
+	secrets, err := parse(text)
+	if err != nil {
+		return none, fmt.Errorf("%s: %w", path, err)
+	}
+	return secrets, nil
+}
+
+// Secrets returns the secrets in use.
+func (s *SharedSecrets[T]) Secrets() T {
+	if s.file == nil {
+		return s.random
+	}
+	return s.file.Get()
+}
+
+// Reload reads the file again.
+func (s *SharedSecrets[T]) Reload() {
+	if s.file != nil {
+		s.file.Reload()
+	}
+}
+
+// Run reloads whenever the file changes, until ctx ends.
+func (s *SharedSecrets[T]) Run(ctx context.Context) error {
+	if s.file == nil {
+		return nil
+	}
+	return s.file.Run(ctx)
+}
