@@ -44,7 +44,7 @@ func (r *Resolver) Explain(ctx context.Context, name []byte) (Explanation, error
 			failed = fmt.Errorf("no upstream answered for %s (rcode %d): where it leads is not known", wire.Text(name), rcode)
 			continue
 		}
-		t := r.judge(e, view, r.now())
+		t := r.judge(e, view, nil, r.now())
 		if t.verdict.Action == blocklist.BlockedBy {
 			x.Verdict, x.Target, x.Address = t.verdict, t.leadsTo.name, t.leadsTo.addr
 			return x, nil

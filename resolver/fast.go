@@ -53,6 +53,9 @@ func (w *Worker) decideAll(queries []wire.Query, view *blocklist.View, secrets *
 	view.MatchBatch(names[:n], w.enforced, now.unix, verdicts[:n])
 	left := 0
 	for i, q := range open[:n] {
+		if verdicts[i].Action == blocklist.BlockedBy && w.continuing != nil {
+			verdicts[i] = w.pass(q, verdicts[i], view, now)
+		}
 		v := w.noted(q, verdicts[i])
 		if w.settle(q, uses[i], view, v) {
 			continue
@@ -117,6 +120,9 @@ func (r *Resolver) begin(q *wire.Query, shape wire.Shape) (use specialUse, judge
 	switch use {
 	case ordinary, judgedFirst, probed, listedCanary:
 		return use, true
+	case grantAsked:
+		q.Outcome = wire.Slow // storing a grant takes a lock
+		return use, false
 	}
 	r.answerSpecial(q, use, zoneAt)
 	return use, false
@@ -160,7 +166,16 @@ func (r *Resolver) settle(q *wire.Query, use specialUse, view *blocklist.View, v
 
 // match returns the view's verdict on the question and records it in q.
 func (r *Resolver) match(q *wire.Query, view *blocklist.View, now clock) blocklist.Verdict {
-	return r.noted(q, view.Match(q.Name(), r.enforced, now.unix))
+	return r.noted(q, r.matchFor(q, view, now))
+}
+
+// matchFor returns the view's verdict on the question for the client of q.
+func (r *Resolver) matchFor(q *wire.Query, view *blocklist.View, now clock) blocklist.Verdict {
+	v := view.Match(q.Name(), r.enforced, now.unix)
+	if v.Action == blocklist.BlockedBy && r.continuing != nil {
+		v = r.pass(q, v, view, now)
+	}
+	return v
 }
 
 // noted records a verdict in q for the metrics and returns it. DS and DNSKEY are never blocked: they belong to the chain of trust of other names.
@@ -203,7 +218,7 @@ func keyOf(q *wire.Query) cache.Key {
 // answer answers q from an entry whose targets pass under view. verdict is the question's.
 func (r *Resolver) answer(q *wire.Query, e *cache.Answer, stale bool, verdict blocklist.Verdict, view *blocklist.View, now clock) {
 	if chainOfTrust(q.Type) && e.HasTargets() { // an alias is no zone: nobody needs it to verify another name (RFC 1034 section 3.6.2)
-		verdict = view.Match(q.Name(), r.enforced, now.unix)
+		verdict = r.matchFor(q, view, now)
 		if r.blocks(view, verdict) {
 			r.block(q, view, verdict, nil)
 			return
@@ -213,6 +228,9 @@ func (r *Resolver) answer(q *wire.Query, e *cache.Answer, stale bool, verdict bl
 		return
 	}
 	e.WriteAnswer(q, now.mono, stale)
+	if q.GrantEnd != 0 {
+		r.useGrant(q, now)
+	}
 	var errs [3]wire.EDE
 	n := 0
 	if stale {
@@ -247,7 +265,10 @@ func (r *Resolver) mustJudge(e *cache.Answer, view *blocklist.View) bool {
 
 // divert answers q otherwise if e has a blocked target, and reports whether it did.
 func (r *Resolver) divert(q *wire.Query, e *cache.Answer, view *blocklist.View, now clock) bool {
-	t := r.judge(e, view, now)
+	t := r.judge(e, view, nil, now)
+	if t.verdict.Action == blocklist.BlockedBy && r.continuing != nil {
+		t = r.judgeFor(q, t, e, view, now)
+	}
 	if t.verdict.Action == blocklist.BlockedBy {
 		q.Verdict, q.Entry = uint8(blocklist.BlockedBy), t.verdict.Entry
 		if r.enforces(view) {
@@ -263,15 +284,16 @@ func (r *Resolver) divert(q *wire.Query, e *cache.Answer, view *blocklist.View, 
 	return false
 }
 
-// judge matches every target of an answer, and the addresses in it. If all pass, it notes that for this view, unless an entry's start or expiry may change it.
-func (r *Resolver) judge(e *cache.Answer, view *blocklist.View, now clock) (t target) {
+// judge matches every target of an answer, and the addresses in it, for a client that passes the blocks of continued; nil for all other clients. If all pass for them,
+// it notes that for this view, unless an entry's start or expiry may change it.
+func (r *Resolver) judge(e *cache.Answer, view *blocklist.View, continued *blocklist.Continuable, now clock) (t target) {
 	lasting := true
 	for rest := e.TargetBytes(); len(rest) > 0; {
 		n := wire.NameLen(rest)
 		if n == 0 {
 			break
 		}
-		v := view.Match(rest[:n], r.enforced, now.unix)
+		v := view.MatchContinued(rest[:n], r.enforced, continued, now.unix)
 		if v.Action == blocklist.BlockedBy {
 			return target{verdict: v, leadsTo: leadsTo{name: rest[:n]}}
 		}
@@ -280,10 +302,10 @@ func (r *Resolver) judge(e *cache.Answer, view *blocklist.View, now clock) (t ta
 	}
 	if view.HoldsPrefixes() {
 		e.EachAddress(func(addr netip.Addr) bool {
-			v := view.MatchAddr(addr, r.enforced, now.unix)
+			v := view.MatchAddrContinued(addr, r.enforced, continued, now.unix)
 			if inner, ok := r.embeddings.inner(addr); ok && v.Action == blocklist.Pass {
 				lasting = lasting && v.Until == blocklist.Forever
-				v = view.MatchAddr(inner, r.enforced, now.unix)
+				v = view.MatchAddrContinued(inner, r.enforced, continued, now.unix)
 			}
 			lasting = lasting && v.Until == blocklist.Forever
 			if v.Action == blocklist.BlockedBy {
@@ -293,7 +315,7 @@ func (r *Resolver) judge(e *cache.Answer, view *blocklist.View, now clock) (t ta
 		})
 	}
 	t.rebinds = r.rebinding.refused && r.rebinds(e)
-	if lasting && t.verdict.Action == blocklist.Pass && !t.rebinds {
+	if continued == nil && lasting && t.verdict.Action == blocklist.Pass && !t.rebinds {
 		e.MarkJudged(view.Stamp())
 	}
 	return t

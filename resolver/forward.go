@@ -51,7 +51,7 @@ func (w *Worker) Forward(ctx context.Context, queries []*wire.Query) (left []*wi
 	left = queries[:0]
 	w.answered = w.answered[:0]
 	for _, q := range queries {
-		if q.Shape != wire.Common || w.isProbe(q) {
+		if q.Shape != wire.Common || w.needsSlow(q) {
 			left = append(left, q)
 			continue
 		}
@@ -64,10 +64,10 @@ func (w *Worker) Forward(ctx context.Context, queries []*wire.Query) (left []*wi
 	return left
 }
 
-// isProbe reports whether a query may be one with which this process probes an upstream.
-func (r *Resolver) isProbe(q *wire.Query) bool {
+// needsSlow reports whether only Slow can continue a query: it may be one with which this process probes an upstream, or it asks for a grant.
+func (r *Resolver) needsSlow(q *wire.Query) bool {
 	use, _ := r.specialUse(q)
-	return use == probed
+	return use == probed || use == grantAsked
 }
 
 // forward starts or joins the flight of one query, or answers the query.

@@ -105,7 +105,7 @@ type hitTotals struct {
 	byList     map[string]uint64
 }
 
-// Run gathers the hits of listed entries every few seconds until ctx ends.
+// Run gathers the hits of listed entries, and removes the grants that have ended, every few seconds until ctx ends.
 func (r *Resolver) Run(ctx context.Context) error {
 	ticker := time.NewTicker(gatherEvery)
 	defer ticker.Stop()
@@ -113,6 +113,9 @@ func (r *Resolver) Run(ctx context.Context) error {
 		select {
 		case <-ticker.C:
 			r.gatherHits()
+			if r.continuing != nil {
+				r.continuing.table.Tend(r.now().mono)
+			}
 		case <-ctx.Done():
 			return nil
 		}

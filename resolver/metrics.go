@@ -103,6 +103,7 @@ type collector struct {
 type descs struct {
 	queries, latency, shed, stale, renewed, coalesced, rebinding       *prometheus.Desc
 	blocks, listBlocks                                                 *prometheus.Desc
+	grants, grantsRefused, grantAnswers                                *prometheus.Desc
 	cacheHits, cacheMisses                                             *prometheus.Desc
 	cacheBytes, cacheLimit, cacheEntries, cacheEvicted                 *prometheus.Desc
 	setNames, setBytes, setVersion, setCreated, setObserved, suspended *prometheus.Desc
@@ -134,27 +135,30 @@ func newDescs() descs {
 		return prometheus.NewDesc("rempart_"+name, help, labels, nil)
 	}
 	return descs{
-		queries:      d("queries_total", "Queries answered, by transport, verdict (pass, allow, block) and rcode.", "transport", "verdict", "rcode"),
-		blocks:       d("blocks_total", "Queries blocked, or that would be where blocks are only observed, by category.", "category"),
-		listBlocks:   d("list_blocks_total", "The same by list: where several lists have the name, each of them counts the query.", "list"),
-		latency:      d("query_duration_seconds", "Time from reading a query to its answer."),
-		shed:         d("queries_shed_total", "Queries answered SERVFAIL for want of room on the slow path."),
-		stale:        d("stale_answers_total", "Answers given stale because upstreams failed or were slow."),
-		renewed:      d("cache_renewals_total", "Answers renewed before their end because they are asked for often."),
-		coalesced:    d("queries_coalesced_total", "Queries that waited for an equal one already asked upstream."),
-		rebinding:    d("rebinding_refused_total", "Answers withheld because a public name led to an address of the local network."),
-		cacheHits:    d("cache_hits_total", "Queries answered from the cache, stale ones included."),
-		cacheMisses:  d("cache_misses_total", "Queries that the cache had no answer to, and upstreams were asked for."),
-		cacheBytes:   d("cache_bytes", "Bytes of answers held in the cache."),
-		cacheLimit:   d("cache_limit_bytes", "Bytes of answers the cache may hold."),
-		cacheEntries: d("cache_entries", "Answers held in the cache."),
-		cacheEvicted: d("cache_evictions_total", "Answers evicted from the cache to make room."),
-		setNames:     d("set_names", "Names in the set."),
-		setBytes:     d("set_bytes", "Bytes of the set's snapshot."),
-		setVersion:   d("set_version", "Version of the set in force."),
-		setCreated:   d("set_created_timestamp_seconds", "When the set in force was compiled."),
-		setObserved:  d("observe_mode", "1 if blocks are counted but not answered."),
-		suspended:    d("suspended", "1 while an operator suspended enforcement: blocks are counted but not answered."),
+		queries:       d("queries_total", "Queries answered, by transport, verdict (pass, allow, block) and rcode.", "transport", "verdict", "rcode"),
+		blocks:        d("blocks_total", "Queries blocked, or that would be where blocks are only observed, by category.", "category"),
+		listBlocks:    d("list_blocks_total", "The same by list: where several lists have the name, each of them counts the query.", "list"),
+		latency:       d("query_duration_seconds", "Time from reading a query to its answer."),
+		shed:          d("queries_shed_total", "Queries answered SERVFAIL for want of room on the slow path."),
+		stale:         d("stale_answers_total", "Answers given stale because upstreams failed or were slow."),
+		renewed:       d("cache_renewals_total", "Answers renewed before their end because they are asked for often."),
+		coalesced:     d("queries_coalesced_total", "Queries that waited for an equal one already asked upstream."),
+		rebinding:     d("rebinding_refused_total", "Answers withheld because a public name led to an address of the local network."),
+		grants:        d("continue_grants_total", "Queries that set a grant: a client continued to a blocked name. One grant can be set by several queries."),
+		grantsRefused: d("continue_refused_total", "Queries with a token that set no grant, by reason.", "reason"),
+		grantAnswers:  d("continue_answers_total", "Answers that passed only because their client has a grant."),
+		cacheHits:     d("cache_hits_total", "Queries answered from the cache, stale ones included."),
+		cacheMisses:   d("cache_misses_total", "Queries that the cache had no answer to, and upstreams were asked for."),
+		cacheBytes:    d("cache_bytes", "Bytes of answers held in the cache."),
+		cacheLimit:    d("cache_limit_bytes", "Bytes of answers the cache may hold."),
+		cacheEntries:  d("cache_entries", "Answers held in the cache."),
+		cacheEvicted:  d("cache_evictions_total", "Answers evicted from the cache to make room."),
+		setNames:      d("set_names", "Names in the set."),
+		setBytes:      d("set_bytes", "Bytes of the set's snapshot."),
+		setVersion:    d("set_version", "Version of the set in force."),
+		setCreated:    d("set_created_timestamp_seconds", "When the set in force was compiled."),
+		setObserved:   d("observe_mode", "1 if blocks are counted but not answered."),
+		suspended:     d("suspended", "1 while an operator suspended enforcement: blocks are counted but not answered."),
 	}
 }
 
@@ -185,6 +189,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter(c.coalesced, sum(func(w *counts) *atomic.Uint64 { return &w.coalesced }))
 	counter(c.rebinding, sum(func(w *counts) *atomic.Uint64 { return &w.rebinding }))
 
+	if g := c.r.continuing; g != nil {
+		counter(c.grants, g.granted.Load())
+		counter(c.grantsRefused, g.expired.Load(), "expired")
+		counter(c.grantsRefused, g.foreign.Load(), "foreign")
+		counter(c.grantsRefused, g.notAllowed.Load(), "not-allowed")
+		counter(c.grantAnswers, g.used.Load())
+	}
 	counter(c.cacheHits, sum(func(w *counts) *atomic.Uint64 { return &w.hits }))
 	counter(c.cacheMisses, sum(func(w *counts) *atomic.Uint64 { return &w.misses }))
 	s := c.r.cache.Stats()

@@ -67,6 +67,9 @@ type Config struct {
 	RefuseRebinding bool     // public names may not have local addresses; names in zones of Forward may
 	RebindingAllow  [][]byte // canonical names that may nevertheless have local addresses, with all names below them
 
+	Probe  []byte // canonical name of a zone whose names have the page's addresses, never forwarded; empty: none
+	Grants Grants // how people continue to blocked names; it needs Probe
+
 	NAT64 []netip.Prefix // of the clients' network: IPv6 addresses in them are judged by the IPv4 addresses that they contain
 
 	Style            Style
@@ -110,6 +113,8 @@ type Resolver struct {
 	instance   []byte // canonical instanceName
 	blocked    blockedAnswer
 	special    map[string]specialUse
+	probe      probeZone
+	continuing *continuing // nil: nobody may continue
 	keepSingle bool
 	denyBelow  bool
 	epoch      time.Time
@@ -155,6 +160,10 @@ func New(c Config) (*Resolver, error) {
 	}
 	r.clients.notices = make(chan string, kinds)
 	r.clients.table.Store(&clientTable{everyone: len(c.Clients) == 0, prefixes: c.Clients})
+	r.probe = newProbeZone(c, r.special)
+	if r.continuing, err = newContinuing(c); err != nil {
+		return nil, err
+	}
 	if r.rebinding, err = newRebinding(c); err != nil {
 		return nil, err
 	}

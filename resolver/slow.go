@@ -47,7 +47,11 @@ func (r *Resolver) proceed(ctx context.Context, q *wire.Query) {
 	if q.Outcome != wire.Slow {
 		return
 	}
-	if r.ownProbe(q) {
+	switch use, zoneAt := r.specialUse(q); {
+	case use == grantAsked:
+		r.setGrant(q, zoneAt)
+		return
+	case use == probed && r.ownProbe(q):
 		return
 	}
 	r.slow.misses.Add(1)

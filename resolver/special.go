@@ -20,6 +20,8 @@ const (
 	probed                  // upstreams are probed with names in it; other processes' probes are forwarded
 	canary                  // neither it nor a name below it exists, so that programs do not bypass the filter
 	listedCanary            // the same if it is blocked; otherwise forwarded
+	probe                   // in the probe zone, whose names have the page's addresses
+	grantAsked              // the same, and the name carries the token of a grant
 )
 
 // specialUses returns the zones by canonical name, with those of canaries.
@@ -70,9 +72,14 @@ func specialUses(canaries Canary) map[string]specialUse {
 }
 
 // specialUse returns the special-use zone of the question's name, and the byte of the name at which the zone begins, unless a configured zone is equal to it or
-// below it.
+// below it. The probe zone is in use in any case.
 func (r *Resolver) specialUse(q *wire.Query) (use specialUse, zoneAt int) {
 	name := q.Name()
+	if at := len(name) - r.probe.tail; uint(at) < uint(len(name)) && name[at] == r.probe.letter {
+		if use, zoneAt, ok := r.probeUse(q); ok {
+			return use, zoneAt
+		}
+	}
 	last := lastLabel(name)
 	switch string(name[last:]) {
 	case "\x04arpa\x00", "\x04test\x00", "\x07invalid\x00", "\x09localhost\x00", "\x05onion\x00", "\x05local\x00",
@@ -134,13 +141,17 @@ const (
 // answerSpecial answers a query for a name in a special-use zone that begins at byte zoneAt of the name.
 func (r *Resolver) answerSpecial(q *wire.Query, use specialUse, zoneAt int) {
 	switch {
+	case use == probe:
+		r.answerProbe(q, zoneAt)
+		return
 	case use == loopback && q.Type == wire.TypeA:
 		q.Begin(wire.Success)
 		q.AddAddress(loopbackTTL, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
 	case use == loopback && q.Type == wire.TypeAAAA:
 		q.Begin(wire.Success)
 		q.AddAddress(loopbackTTL, netip.IPv6Loopback())
-	case use == loopback, use == empty, zoneAt == 0 && use != canary: // the apex exists
+	case use == loopback, use == empty, zoneAt == 0 && use != canary, // the apex exists
+		r.probe.tail > 0 && wire.InZone(r.probe.name, q.Name()): // and so does a name above the probe zone
 		q.Begin(wire.Success)
 		q.AddSOA(specialTTL, zoneAt)
 	default:

@@ -69,13 +69,14 @@ type Query struct {
 	Return    Returner // takes the query back if it is answered after its batch
 
 	// Set by the resolver.
-	Outcome Outcome
-	Rcode   int    // of the answer, extended bits included
-	Cached  bool   // answered from the cache
-	Renew   bool   // answered from the cache, and worth renewing there
-	Verdict uint8  // the blocklist's action for it, for the metrics
-	Entry   uint64 // the number of the entry behind the verdict, for the metrics; valid if Verdict is a block
-	Asked   int64  // when Fast first saw it, in nanoseconds of the resolver's clock
+	Outcome  Outcome
+	Rcode    int    // of the answer, extended bits included
+	Cached   bool   // answered from the cache
+	Renew    bool   // answered from the cache, and worth renewing there
+	Verdict  uint8  // the blocklist's action for it, for the metrics
+	Entry    uint64 // the number of the entry behind the verdict, for the metrics; valid if Verdict is a block
+	GrantEnd int64  // when the grant ends that lets it pass, in seconds of the resolver's clock; 0: it needs none
+	Asked    int64  // when Fast first saw it, in nanoseconds of the resolver's clock
 
 	// Set by Parse.
 	Shape      Shape
@@ -144,7 +145,7 @@ func (q *Query) Parse(structured uint16) Shape {
 }
 
 func (q *Query) parse(structured uint16) Shape {
-	q.Outcome, q.Rcode, q.Cached, q.Renew, q.Verdict = Pending, 0, false, false, 0
+	q.Outcome, q.Rcode, q.Cached, q.Renew, q.Verdict, q.GrantEnd = Pending, 0, false, false, 0, 0
 	q.Type, q.Class, q.nameLen, q.BodyAt = 0, 0, 0, HeaderLen
 	q.EDNS, q.DO, q.Structured, q.Keepalive, q.Padding, q.Version, q.Size = false, false, false, false, false, 0, MinUDP
 	q.Cookie, q.serves = NoCookie, false

@@ -1,0 +1,69 @@
+package resolver
+
+import (
+	"bytes"
+	"net/netip"
+
+	"rempart/internal/grant"
+	"rempart/internal/wire"
+)
+
+// probeZone is the zone that leads clients to the warning page's server: every name at and below it has the addresses of the page.
+type probeZone struct {
+	tail       int    // length of name without its first byte; 0 if there is no zone
+	letter     byte   // with which the tail begins: comparing it first excludes nearly all names that are not in the zone
+	name       []byte // canonical
+	grants     grant.Zone
+	ipv4, ipv6 netip.Addr // of the page
+	hasParent  bool       // its parent zone is public, and proves that the zone is not signed
+}
+
+// probeTTL is the TTL in the zone, in seconds: an answer depends on the address of the client, and a token is used once.
+const probeTTL = 0
+
+func newProbeZone(c Config, special map[string]specialUse) probeZone {
+	if len(c.Probe) <= 1 {
+		return probeZone{}
+	}
+	z := probeZone{len(c.Probe) - 1, c.Probe[1], bytes.Clone(c.Probe), grant.NewZone(c.Probe), c.PageIPv4, c.PageIPv6, true}
+	for at := 0; z.name[at] != 0; at += 1 + int(z.name[at]) {
+		if _, ok := special[string(z.name[at:])]; ok {
+			z.hasParent = false
+		}
+	}
+	return z
+}
+
+// probeUse returns the use of a name at or below the probe zone, and the byte at which the zone begins. ok is false for other names.
+func (r *Resolver) probeUse(q *wire.Query) (use specialUse, zoneAt int, ok bool) {
+	name := q.Name()
+	at := len(name) - len(r.probe.name)
+	if !wire.InZone(name, r.probe.name) {
+		return ordinary, 0, false
+	}
+	switch {
+	case at == 0 && q.Type == wire.TypeDS && r.probe.hasParent:
+		return ordinary, 0, true
+	case r.continuing != nil && (q.Type == wire.TypeA || q.Type == wire.TypeAAAA || q.Type == wire.TypeHTTPS):
+		if kind, _, _ := r.probe.grants.Split(name); kind == grant.Go {
+			return grantAsked, at, true
+		}
+	}
+	return probe, at, true
+}
+
+// answerProbe answers a query for a name in the probe zone. The page's address has the family of the client's address, so that the page sees the client's address as
+// this resolver sees it; only if the page has no such address, it has the other family.
+func (r *Resolver) answerProbe(q *wire.Query, zoneAt int) {
+	addr := r.probe.ipv6
+	if q.Client.Is4() && r.probe.ipv4.IsValid() || !addr.IsValid() {
+		addr = r.probe.ipv4
+	}
+	q.Begin(wire.Success)
+	if addr.IsValid() && q.Type == addressType(addr) {
+		q.AddAddress(probeTTL, addr)
+	} else {
+		q.AddSOA(probeTTL, zoneAt)
+	}
+	q.Finish(wire.Success)
+}
