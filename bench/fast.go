@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/miekg/dns"
 
 	"rempart/blocklist"
+	"rempart/internal/grant"
 	"rempart/internal/wire"
 	"rempart/resolver"
 	"rempart/resolver/cache"
@@ -37,6 +39,13 @@ func (oneAddress) Sighted([]byte) string { return "" }
 
 // Resolver returns a resolver that filters by v, answers 127.0.0.0/8 among others, and has one address for every name. The caller closes it.
 func Resolver(v *blocklist.View) (*resolver.Resolver, error) {
+	return newResolver(v, resolver.Grants{})
+}
+
+// probeZone is the default of REMPART_PROBE, canonical.
+const probeZone = "\x05probe\x07rempart\x08internal\x00"
+
+func newResolver(v *blocklist.View, g resolver.Grants) (*resolver.Resolver, error) {
 	store, err := cache.New(64 << 20)
 	if err != nil {
 		return nil, err
@@ -45,8 +54,43 @@ func Resolver(v *blocklist.View) (*resolver.Resolver, error) {
 	return resolver.New(resolver.Config{
 		Set: blocklist.NewSet(v), Cache: store, Upstreams: oneAddress{},
 		Clients:  []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")},
-		PageIPv4: netip.MustParseAddr("192.0.2.66"), StructuredOption: 65001, Cookies: func() *cookie.Secrets { return secrets },
+		PageIPv4: netip.MustParseAddr("192.0.2.66"), Probe: []byte(probeZone), Grants: g, StructuredOption: 65001, Cookies: func() *cookie.Secrets { return secrets },
 	})
+}
+
+// ContinuingResolver returns a resolver as Resolver does, whose clients may continue to every blocked name. In each of 4,000 networks, one client has a grant for
+// the blocked name; the client of Batch has one only if own is set.
+func ContinuingResolver(v *blocklist.View, blocked string, own bool) (*resolver.Resolver, error) {
+	secrets := grant.Random()
+	r, err := newResolver(v, resolver.Grants{
+		Blocks: blocklist.Continuable{Categories: blocklist.AllCategories}, Duration: time.Hour, Secrets: func() *grant.Secrets { return secrets },
+	})
+	if err != nil {
+		return nil, err
+	}
+	name, err := wire.AppendName(nil, blocked)
+	if err != nil {
+		return nil, err
+	}
+	w, zone, now := r.NewWorker(), grant.NewZone([]byte(probeZone)), time.Now().Unix()
+	clients := []netip.Addr{}
+	for i := range 4000 {
+		clients = append(clients, netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 1}))
+	}
+	if own {
+		clients = append(clients, client)
+	}
+	for _, c := range clients {
+		packets, err := Queries([]string{wire.Text(zone.GoName(secrets.Token(name, c, now), name))}, false)
+		if err != nil {
+			return nil, err
+		}
+		one := []wire.Query{{Packet: packets[0], Client: c}}
+		if w.Fast(one); one[0].Outcome == wire.Slow {
+			r.Slow(context.Background(), &one[0])
+		}
+	}
+	return r, nil
 }
 
 // Queries returns packed queries for the addresses of names.

@@ -20,6 +20,8 @@ type fastLoad struct {
 	want    wire.Outcome
 	limited bool // with limits, and clients in many networks
 	cookie  bool // with a client cookie, to which each answer adds a server cookie
+	grants  bool // people may continue to blocked names, and 4,000 clients do
+	own     bool // the client of the queries has a grant for one of the names, too
 }
 
 const names = 1024 // in each load, and networks of clients
@@ -38,6 +40,8 @@ func fastLoads() []fastLoad {
 		{name: "hit-cookie", of: ofCached, edns: true, want: wire.Answered, limited: true, cookie: true},
 		{name: "block", of: ofListed, want: wire.Answered},
 		{name: "block-edns", of: ofListed, edns: true, want: wire.Answered},
+		{name: "block-grants", of: ofListed, want: wire.Answered, grants: true},
+		{name: "block-own-grant", of: ofListed, want: wire.Answered, grants: true, own: true},
 		{name: "miss", of: ofOther, want: wire.Slow},
 	}
 }
@@ -63,6 +67,9 @@ func RunLoad(name string, toggle func()) error {
 		return err
 	}
 	r, err := Resolver(view)
+	if loads[i].grants {
+		r, err = ContinuingResolver(view, listed[names], loads[i].own)
+	}
 	if err != nil {
 		return err
 	}
