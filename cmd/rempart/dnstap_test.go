@@ -28,7 +28,7 @@ func TestDnstap(t *testing.T) {
 	capture.Answers(t, func() bool { _, err := os.Stat(socket); return err == nil })
 	s := startEncrypted(t, upstreams(dnstest.NewUpstream(t, dnstest.Answer("@ 300 IN A "+origin))), "REMPART_DNSTAP=unix:"+socket, "REMPART_DNSTAP_SAMPLE=1", "REMPART_NODE=here")
 	from := &dns.Client{Dialer: &net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(client)}}, Timeout: time.Minute}
-	for _, name := range []string{"forwarded.example", "forwarded.example", "phishing.test"} {
+	for _, name := range []string{"forwarded.example", "forwarded.example", "phishing.test", "token.phishing.test.go." + probeName} { // nothing is sent of the last one
 		if _, _, err := from.Exchange(question(name), s.DNS); err != nil {
 			t.Fatal(err)
 		}

@@ -38,7 +38,8 @@ func TestClientAddressIsNeverWritten(t *testing.T) {
 	})
 	list := filepath.Join(t.TempDir(), "list.txt")
 	write(t, list, "bad.example")
-	s := startEncrypted(t, upstreams(u), "REMPART_LISTS="+list)
+	env, secrets := continuing(t, list)
+	s := startEncrypted(t, append(env, upstreams(u))...)
 	p := s.Program
 
 	udp := &net.Dialer{LocalAddr: &net.UDPAddr{IP: local}, Timeout: time.Minute}
@@ -69,6 +70,14 @@ func TestClientAddressIsNeverWritten(t *testing.T) {
 		}
 		_, _ = conn.Write([]byte("\x00\x10no query at all."))
 		conn.Close()
+	}
+	const continued = benign + ".bad.example" // blocked by the entry of the name above
+	for _, step := range []struct{ name, want string }{
+		{continued, page}, {goName(t, secrets, "127.0.0.98", continued), page}, {continued, page}, {goName(t, secrets, client, continued), page}, {continued, origin},
+	} {
+		if got := askFrom(t, p, client, step.name); got != step.want {
+			t.Errorf("%s: %s, want %s", step.name, got, step.want)
+		}
 	}
 	askEncrypted(t, s, local, benign)
 	var read strings.Builder

@@ -76,6 +76,7 @@ type server struct {
 	tap         *setup.Tap         // nil: no dnstap
 	clients     *setup.ClientWatcher
 	cookies     *setup.Cookies
+	continues   *setup.Continue
 	registry    *prometheus.Registry
 	public      *public.Pages
 	statistics  *statistics.Recorder // nil: none
@@ -118,6 +119,9 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress
 	if s.cookies, err = setup.NewCookies(c, log); err != nil {
 		return nil, err
 	}
+	if s.continues, err = setup.NewContinue(c, log); err != nil {
+		return nil, err
+	}
 	rebindingAllow, err := setup.ParseNames("REBINDING_ALLOW", c.RebindingAllow)
 	if err != nil {
 		return nil, err
@@ -135,12 +139,12 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress
 		RefuseRebinding: c.Rebinding == config.RefuseRebinding, RebindingAllow: rebindingAllow, NAT64: c.NAT64,
 		Style: setup.BlockStyle(c.BlockAnswer), PageIPv4: c.PageIPv4.Addr, PageIPv6: c.PageIPv6.Addr, BlockTTL: c.BlockTTL,
 		StructuredOption: c.StructuredOption, NameSources: c.Reason == config.NameLists, Contact: c.Contact, Organisation: c.Organisation,
-		Database: c.FilteringDatabase, OrderPages: s.public.OrderPages(), InfoURL: c.Portal,
+		Database: c.FilteringDatabase, OrderPages: s.public.OrderPages(), InfoURL: c.Portal, Probe: s.continues.Probe(), Grants: s.continues.Grants(),
 	})
 	if err != nil {
 		return nil, err
 	}
-	if s.tap = setup.NewTap(c, cli.Version(), log); s.tap != nil {
+	if s.tap = setup.NewTap(c, s.continues.Probe(), cli.Version(), log); s.tap != nil {
 		s.registry.MustRegister(s.tap)
 	}
 	if s.statistics, err = s.openStatistics(); err != nil {
@@ -192,6 +196,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	if s.statistics != nil {
 		below.Go(func() error { return s.statistics.Run(background) })
 	}
+	below.Go(func() error { return s.continues.Run(background) })
 	below.Go(func() error { return s.watchNetwork(background) })
 	if s.tap != nil {
 		below.Go(func() error { return s.tap.Run(background) })
@@ -336,6 +341,7 @@ func (s *server) reloads(ctx context.Context, hangup <-chan os.Signal) error {
 		s.feeds.Reload()
 		s.cookies.Reload()
 		s.public.Reload()
+		s.continues.Reload()
 		look()
 		s.forward.Refresh()
 		if s.secure != nil {

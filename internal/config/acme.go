@@ -38,6 +38,22 @@ type HostNames []string
 // hostName matches a host name of at least two labels.
 var hostName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
+// HostName is a host name of at least two labels, in lower case.
+type HostName string
+
+// UnmarshalText reads a name.
+func (h *HostName) UnmarshalText(text []byte) error {
+	name := strings.ToLower(strings.TrimSuffix(string(text), "."))
+	if _, err := netip.ParseAddr(name); err == nil || len(name) > maxProbe || !hostName.MatchString(name) {
+		return fmt.Errorf("not a host name of two labels or more and at most %d characters: write it like probe.isp.example", maxProbe)
+	}
+	*h = HostName(name)
+	return nil
+}
+
+// maxProbe leaves room for a blocked name and a token before a name.
+const maxProbe = 100
+
 // UnmarshalText reads names.
 func (h *HostNames) UnmarshalText(text []byte) error {
 	*h = nil

@@ -173,6 +173,17 @@ func (c *Config) check(environ map[string]string) (errs []error) {
 	if c.BlockTTL < time.Second || c.BlockTTL > time.Hour {
 		bad("BLOCK_TTL", "from 1s to 1h")
 	}
+	if c.Continue < time.Minute || c.Continue > 24*time.Hour {
+		bad("CONTINUE", "from 1m to 24h")
+	}
+	if c.ContinueOrders < 0 || c.ContinueOrders > 366*24*time.Hour {
+		bad("CONTINUE_ORDERS", "from 0s, never, to 366d")
+	}
+	if len(c.ContinueCategories) > 0 || c.ContinueOrders > 0 {
+		if c.BlockAnswer != "page" {
+			bad("BLOCK_ANSWER", "\"page\" with "+Prefix+"CONTINUE_CATEGORIES and "+Prefix+"CONTINUE_ORDERS: the warning page is where people continue")
+		}
+	}
 	if c.Connections < 0 || c.Connections > 10_000_000 {
 		bad("CONNECTIONS", "0, or the number of connections, at most 10000000")
 	}

@@ -59,6 +59,12 @@ func TestErrorNamesVariableValueAndValidValue(t *testing.T) {
 		{"POPULAR_BOUND", "-5", "from 1 to"},
 		{"POPULAR_BOUND", "all", "10000"},
 		{"POPULAR_BOUND", "6000000", "5000000"},
+		{"PROBE", "probe", "two labels"},
+		{"PROBE", "192.0.2.1", "like probe.isp.example"},
+		{"PROBE", "a b.example", "two labels"},
+		{"CONTINUE", "59s", "from 1m to 24h"},
+		{"CONTINUE", "25h", "from 1m to 24h"},
+		{"CONTINUE_ORDERS", "400d", "366d"},
 	} {
 		_, err := load(map[string]string{"HOME": "/h", Prefix + tt.variable: tt.value})
 		if err == nil {
@@ -84,15 +90,29 @@ func TestValidValuesAreRead(t *testing.T) {
 	c, err := load(map[string]string{
 		"REMPART_LISTEN": ":53, [::1]:5300", "REMPART_LISTS": " a , b,", "REMPART_FORWARD": "home.arpa=udp://192.168.1.1",
 		"REMPART_CACHE_BYTES": "2 GB", "REMPART_PAGE_IPV6": "none", "REMPART_METRICS_LISTEN": "none", "REMPART_DATA_DIR": "d",
-		"REMPART_CLIENTS": "192.0.2.7, 2001:db8::1/32",
+		"REMPART_CLIENTS": "192.0.2.7, 2001:db8::1/32", "REMPART_PROBE": "Probe.ISP.example.",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(c.Listen) != 3 || !cmp.Equal(c.Lists, List{"a", "b"}) || c.CacheBytes != 2e9 || c.PageIPv6.IsValid() || c.MetricsListen != nil ||
 		!cmp.Equal(c.Forward, Forwards{{"home.arpa", "udp://192.168.1.1"}}) || c.DataDir != "d" ||
-		c.Clients.Prefixes[0].String() != "192.0.2.7/32" || c.Clients.Prefixes[1].String() != "2001:db8::/32" {
+		c.Probe != "probe.isp.example" || c.Clients.Prefixes[0].String() != "192.0.2.7/32" || c.Clients.Prefixes[1].String() != "2001:db8::/32" {
 		t.Errorf("settings %+v differ from the environment", c)
+	}
+}
+
+// TestContinueNeedsPage checks that people can continue only where blocked names lead to the page.
+func TestContinueNeedsPage(t *testing.T) {
+	for _, setting := range []string{"CONTINUE_CATEGORIES=scam", "CONTINUE_ORDERS=7d"} {
+		name, value, _ := strings.Cut(setting, "=")
+		_, err := load(map[string]string{"HOME": "/h", Prefix + name: value, Prefix + "BLOCK_ANSWER": "nxdomain"})
+		if err == nil || !strings.Contains(err.Error(), "REMPART_BLOCK_ANSWER=") {
+			t.Errorf("%s with another answer: %v", setting, err)
+		}
+		if _, err := load(map[string]string{"HOME": "/h", Prefix + name: value}); err != nil {
+			t.Errorf("%s: %v", setting, err)
+		}
 	}
 }
 

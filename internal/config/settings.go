@@ -56,17 +56,22 @@ type Blocklists struct {
 
 // Blocking are the settings of the answer to a blocked query and of the warning page.
 type Blocking struct {
-	Mode              Mode          `env:"MODE" envDefault:"enforce" doc:"\"enforce\" blocks; \"observe\" answers as if nothing were blocked and counts the queries that would have been blocked."`
-	BlockAnswer       BlockAnswer   `env:"BLOCK_ANSWER" envDefault:"page" doc:"Answer to a query for a blocked name: \"page\" (the addresses of the warning page), \"nxdomain\", \"nodata\", \"refused\" or \"null\" (0.0.0.0 and ::)."`
-	BlockTTL          time.Duration `env:"BLOCK_TTL" envDefault:"30s" doc:"TTL of a blocked answer, from 1 s to 1 h. A name that is unblocked works for all clients after this time."`
-	PageIPv4          Addr          `env:"PAGE_IPV4" envDefault:"127.0.0.1" doc:"IPv4 address of the warning page: the answer to an A query for a blocked name. \"none\" answers without data."`
-	PageIPv6          Addr          `env:"PAGE_IPV6" envDefault:"::1" doc:"IPv6 address of the warning page: the answer to an AAAA query for a blocked name. \"none\" answers without data."`
-	PageListen        Addrs         `env:"PAGE_LISTEN" envDefault:"127.0.0.1:8080" doc:"Addresses on which the warning page is served over HTTP, separated by commas. \"none\" serves no page."`
-	Organisation      string        `env:"ORGANISATION" envDefault:"Rempart" doc:"Name of the organisation that runs this filter, shown on the page and in structured errors."`
-	Contact           string        `env:"CONTACT" doc:"URI (mailto:, tel: or https:) where people report a wrong block, shown on the page. Structured errors contain it if it begins with mailto: or tel:."`
-	Reason            Reason        `env:"REASON" envDefault:"category" doc:"Content of the extended error of a blocked answer: \"category\", or \"lists\" for the category, the lists that contain the name, and the dates."`
-	StructuredOption  uint16        `env:"STRUCTURED_OPTION" envDefault:"65001" doc:"Code of the empty EDNS option by which a client asks for structured errors; draft-ietf-dnsop-structured-dns-error has no assigned code yet. An empty extended error with the code 0 or 15 in the query asks for them too. 0 turns structured errors off."`
-	FilteringDatabase string        `env:"FILTERING_DATABASE" doc:"ID of a filtering database (draft-ietf-dnsop-filtering-transparency) that publishes the decisions of this filter. Structured errors then contain it with the ID of the decision behind the block, if there is one. Empty: they contain neither."`
+	Mode               Mode          `env:"MODE" envDefault:"enforce" doc:"\"enforce\" blocks; \"observe\" answers as if nothing were blocked and counts the queries that would have been blocked."`
+	BlockAnswer        BlockAnswer   `env:"BLOCK_ANSWER" envDefault:"page" doc:"Answer to a query for a blocked name: \"page\" (the addresses of the warning page), \"nxdomain\", \"nodata\", \"refused\" or \"null\" (0.0.0.0 and ::)."`
+	BlockTTL           time.Duration `env:"BLOCK_TTL" envDefault:"30s" doc:"TTL of a blocked answer, from 1 s to 1 h. A name that is unblocked works for all clients after this time."`
+	PageIPv4           Addr          `env:"PAGE_IPV4" envDefault:"127.0.0.1" doc:"IPv4 address of the warning page: the answer to an A query for a blocked name. \"none\" answers without data."`
+	PageIPv6           Addr          `env:"PAGE_IPV6" envDefault:"::1" doc:"IPv6 address of the warning page: the answer to an AAAA query for a blocked name. \"none\" answers without data."`
+	PageListen         Addrs         `env:"PAGE_LISTEN" envDefault:"127.0.0.1:8080" doc:"Addresses on which the warning page is served over HTTP, separated by commas. \"none\" serves no page."`
+	Organisation       string        `env:"ORGANISATION" envDefault:"Rempart" doc:"Name of the organisation that runs this filter, shown on the page and in structured errors."`
+	Contact            string        `env:"CONTACT" doc:"URI (mailto:, tel: or https:) where people report a wrong block, shown on the page. Structured errors contain it if it begins with mailto: or tel:."`
+	Reason             Reason        `env:"REASON" envDefault:"category" doc:"Content of the extended error of a blocked answer: \"category\", or \"lists\" for the category, the lists that contain the name, and the dates."`
+	StructuredOption   uint16        `env:"STRUCTURED_OPTION" envDefault:"65001" doc:"Code of the empty EDNS option by which a client asks for structured errors; draft-ietf-dnsop-structured-dns-error has no assigned code yet. An empty extended error with the code 0 or 15 in the query asks for them too. 0 turns structured errors off."`
+	Probe              HostName      `env:"PROBE" envDefault:"probe.rempart.internal" doc:"Name of a zone that Rempart answers itself: each name in it has the address of the warning page. The links by which people continue to a blocked name are in it."`
+	ContinueCategories List          `env:"CONTINUE_CATEGORIES" doc:"Categories of blocks that people may pass after the warning, separated by commas, such as \"scam\": the warning page then offers to continue to the name, for one client and a limited time. External orders are not part of a category. Empty: none."`
+	Continue           time.Duration `env:"CONTINUE" envDefault:"1h" doc:"Time for which a client may reach a blocked name after it chose to continue, from 1 minute to 24 hours."`
+	ContinueOrders     time.Duration `env:"CONTINUE_ORDERS" envDefault:"0s" doc:"Time after the start of an external order in which people may pass its block, such as \"7d\" for orders that begin with a warning, up to 366 days. 0s means never."`
+	ContinueKeyFile    string        `env:"CONTINUE_KEY_FILE" doc:"Path of a file with the secrets of the links by which people continue, for several servers behind one address: one secret of 32 hexadecimal digits per line (\"openssl rand -hex 16\"), at most 4. The first one makes links, all are accepted. The server reads the file again when it changes. Empty: a random secret of the process."`
+	FilteringDatabase  string        `env:"FILTERING_DATABASE" doc:"ID of a filtering database (draft-ietf-dnsop-filtering-transparency) that publishes the decisions of this filter. Structured errors then contain it with the ID of the decision behind the block, if there is one. Empty: they contain neither."`
 }
 
 // Process are the settings of the process itself.

@@ -19,6 +19,7 @@ type Config struct {
 	Sink    net.Addr // the collector's address, TCP or a Unix socket
 	Every   int      // one answer in so many is sent, at least 1
 	Clients Clients  // what is sent of clients' addresses
+	Except  []byte   // canonical name of a zone of which nothing is sent; empty: none
 	Node    string   // the name of this server
 	Version string   // of this program
 	Log     *slog.Logger
@@ -175,7 +176,7 @@ func (r *returner) Return(answered []*wire.Query) {
 
 // sample sends one answer in Config.Every.
 func (h *tapped) sample(q *wire.Query) {
-	if h.seen.Add(1)%uint64(h.tap.config.Every) == 0 {
+	if h.seen.Add(1)%uint64(h.tap.config.Every) == 0 && (len(h.tap.config.Except) == 0 || !wire.InZone(q.Name(), h.tap.config.Except)) {
 		h.tap.send(q, time.Now())
 	}
 }

@@ -109,7 +109,8 @@ func validate(c *config.Config, log *slog.Logger) error {
 	_, publicErr := certificates.NewPublic(c, log)
 	errs = append(errs, publicErr)
 	_, cookiesErr := setup.NewCookies(c, log)
-	errs = append(errs, cookiesErr)
+	_, continueErr := setup.NewContinue(c, log)
+	errs = append(errs, cookiesErr, continueErr)
 	var secure *certificates.API
 	if len(c.PushListen)+len(c.RPZTLSListen) > 0 || c.PushCert != "" {
 		var err error

@@ -12,13 +12,13 @@ import (
 // Tap sends a sample of the answers to the collector of REMPART_DNSTAP, and has metrics.
 type Tap struct{ *dnstap.Tap }
 
-// NewTap returns the Tap that the settings name; nil if they name none.
-func NewTap(c *config.Config, version string, log *slog.Logger) *Tap {
+// NewTap returns the Tap that the settings name; nil if they name none. It sends nothing of the zone except, a canonical name.
+func NewTap(c *config.Config, except []byte, version string, log *slog.Logger) *Tap {
 	if c.Dnstap.Addr == nil {
 		return nil
 	}
 	clients := map[config.DnstapClients]dnstap.Clients{"cut": dnstap.Cut, "keyed": dnstap.Keyed, "none": dnstap.None}[c.DnstapClients]
-	return &Tap{dnstap.New(dnstap.Config{Sink: c.Dnstap.Addr, Every: c.DnstapSample, Clients: clients, Node: c.Node, Version: version, Log: log})}
+	return &Tap{dnstap.New(dnstap.Config{Sink: c.Dnstap.Addr, Every: c.DnstapSample, Clients: clients, Except: except, Node: c.Node, Version: version, Log: log})}
 }
 
 func tapDesc() *prometheus.Desc {

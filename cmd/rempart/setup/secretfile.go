@@ -40,6 +40,7 @@ func ReadableByOthers(what, path string) string {
 func WarnSecrets(c *config.Config, log *slog.Logger) {
 	for _, file := range []struct{ what, path string }{
 		{"REMPART_PUSH_KEY", c.PushKey}, {"REMPART_CONTROL_TOKEN_FILE", c.ControlTokenFile}, {"REMPART_RPZ_KEYS", c.RPZKeys}, {"REMPART_COOKIE_SECRETS", c.CookieSecrets},
+		{"REMPART_CONTINUE_KEY_FILE", c.ContinueKeyFile},
 		{"REMPART_NATS_CREDENTIALS", c.NATSCreds}, {"REMPART_NATS_SYSTEM_CREDENTIALS", c.NATSSystem},
 	} {
 		if file.path != "" {

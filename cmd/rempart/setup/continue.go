@@ -1,0 +1,73 @@
+package setup
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/internal/config"
+	"rempart/internal/grant"
+	"rempart/internal/web/onward"
+	"rempart/resolver"
+)
+
+// Continue is how people continue to blocked names after a warning: the settings of REMPART_CONTINUE and the variables that begin with it.
+type Continue struct {
+	probe    []byte // REMPART_PROBE, canonical
+	blocks   blocklist.Continuable
+	duration time.Duration
+	keys     *SharedSecrets[*grant.Secrets]
+}
+
+// NewContinue reads the settings and the secrets.
+func NewContinue(c *config.Config, log *slog.Logger) (*Continue, error) {
+	probe, err := blocklist.AppendName(nil, string(c.Probe))
+	if err != nil {
+		return nil, config.Bad("PROBE", string(c.Probe), err.Error())
+	}
+	n := &Continue{probe: probe, duration: c.Continue, blocks: blocklist.Continuable{Orders: int64(c.ContinueOrders / time.Second)}}
+	for _, text := range c.ContinueCategories {
+		category, ok := blocklist.ParseCategory(text)
+		if !ok {
+			return nil, config.Bad("CONTINUE_CATEGORIES", text, "not a category: write some of "+knownCategories())
+		}
+		n.blocks.Categories |= 1 << category
+	}
+	n.keys, err = newSharedSecrets("REMPART_CONTINUE_KEY_FILE", c.ContinueKeyFile, log, grant.Parse, grant.Random)
+	return n, err
+}
+
+// knownCategories returns the names of all categories, as text.
+func knownCategories() string {
+	var names []string
+	for c := blocklist.Category(0); ; c++ {
+		if _, known := blocklist.ParseCategory(c.String()); !known {
+			return strings.Join(names, ", ")
+		}
+		names = append(names, c.String())
+	}
+}
+
+// Probe returns the canonical name of REMPART_PROBE.
+func (n *Continue) Probe() []byte { return n.probe }
+
+// Grants returns the configuration of the resolver.
+func (n *Continue) Grants() resolver.Grants {
+	return resolver.Grants{Blocks: n.blocks, Duration: n.duration, Secrets: n.keys.Secrets}
+}
+
+// Links returns the links of the warning page; nil if nobody may continue. mayContinue is the resolver's MayContinue.
+func (n *Continue) Links(mayContinue func(name []byte) bool) *onward.Links {
+	if n.blocks.IsZero() {
+		return nil
+	}
+	return onward.New(onward.Config{Zone: grant.NewZone(n.probe), Secrets: n.keys.Secrets, MayContinue: mayContinue})
+}
+
+// Reload reads the secrets again.
+func (n *Continue) Reload() { n.keys.Reload() }
+
+// Run reloads the secrets whenever their file changes, until ctx ends.
+func (n *Continue) Run(ctx context.Context) error { return n.keys.Run(ctx) }
