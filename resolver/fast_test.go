@@ -9,6 +9,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"rempart/internal/grant"
 	"rempart/internal/wire"
 )
 
@@ -67,7 +68,8 @@ func TestFastDoesNotAllocate(t *testing.T) {
 func FuzzFast(f *testing.F) {
 	for _, m := range []*dns.Msg{
 		query(f, "www.evil.example", "A", "+sde"), query(f, "example.com", "ANY"), query(f, "x.test", "HTTPS", "+do"),
-		query(f, "1.0.0.10.in-addr.arpa", "PTR"), query(f, ".", "NS", "+edns"),
+		query(f, "1.0.0.10.in-addr.arpa", "PTR"), query(f, ".", "NS", "+edns"), query(f, "evil.example.ask."+probeName, "AAAA"),
+		query(f, strings.Repeat("a", grant.TokenLen)+".evil.example.go."+probeName, "A", "+edns"),
 		carry(query(f, "www.evil.example", "A"), clientCookie), carry(query(f, "example.com", "A"), clientCookie+"0100000000000000deadbeefdeadbeef"),
 	} {
 		packed, err := m.Pack()
@@ -76,7 +78,11 @@ func FuzzFast(f *testing.F) {
 		}
 		f.Add(packed)
 	}
-	b := newBench(f, withCookies, "evil.example", "test", "=exact.example")
+	secrets := grant.Random()
+	b := newBench(f, func(c *Config) {
+		withCookies(c)
+		withGrants(f, secrets)(c)
+	}, "evil.example", "test", "=exact.example")
 	f.Fuzz(func(t *testing.T, packet []byte) {
 		if len(packet) > wire.MaxMessage {
 			return
