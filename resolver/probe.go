@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"rempart/internal/grant"
+	"rempart/internal/probe"
 	"rempart/internal/wire"
 )
 
@@ -49,15 +50,18 @@ func (r *Resolver) probeUse(q *wire.Query) (use specialUse, zoneAt int, ok bool)
 			return grantAsked, at, true
 		}
 	}
-	return probe, at, true
+	return inProbeZone, at, true
 }
 
 // answerProbe answers a query for a name in the probe zone. The page's address has the family of the client's address, so that the page sees the client's address as
-// this resolver sees it; only if the page has no such address, it has the other family.
+// this resolver sees it; only if the page has no such address, it has the other family. The name of a check has an address only for clients to which the check applies.
 func (r *Resolver) answerProbe(q *wire.Query, zoneAt int) {
 	addr := r.probe.ipv6
 	if q.Client.Is4() && r.probe.ipv4.IsValid() || !addr.IsValid() {
 		addr = r.probe.ipv4
+	}
+	if c, ok := probe.Of(q.Name(), r.probe.name); ok && !c.Applies(q) {
+		addr = netip.Addr{}
 	}
 	q.Begin(wire.Success)
 	if addr.IsValid() && q.Type == addressType(addr) {

@@ -20,7 +20,7 @@ const (
 	probed                  // upstreams are probed with names in it; other processes' probes are forwarded
 	canary                  // neither it nor a name below it exists, so that programs do not bypass the filter
 	listedCanary            // the same if it is blocked; otherwise forwarded
-	probe                   // in the probe zone, whose names have the page's addresses
+	inProbeZone             // in the probe zone, whose names have the page's addresses
 	grantAsked              // the same, and the name carries the token of a grant
 )
 
@@ -141,7 +141,7 @@ const (
 // answerSpecial answers a query for a name in a special-use zone that begins at byte zoneAt of the name.
 func (r *Resolver) answerSpecial(q *wire.Query, use specialUse, zoneAt int) {
 	switch {
-	case use == probe:
+	case use == inProbeZone:
 		r.answerProbe(q, zoneAt)
 		return
 	case use == loopback && q.Type == wire.TypeA:

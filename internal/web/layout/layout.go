@@ -83,7 +83,8 @@ type Page struct {
 	Title    string
 	Data     any        // for the templates, as Content.Data
 	Keep     url.Values // parameters that the links to other languages keep
-	Form     bool       // the page has a form, which is sent to this site
+	FormTo   string     // source to which the form of the page is sent, as in a policy; "" if it has none
+	Objects  string     // source of the pictures of the page; "" if it has none
 	Links    []Link     // to the other pages of the site
 	Refresh  string     // content of the refresh directive; "" for none
 }
@@ -128,7 +129,7 @@ func (s *Site) Write(w http.ResponseWriter, r *http.Request, lang *texts.Languag
 		http.Error(w, s.organisation, http.StatusInternalServerError)
 		return
 	}
-	s.headers(w.Header(), p.Form)
+	s.headers(w.Header(), p)
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Language", lang.Tag)
@@ -143,12 +144,15 @@ func (s *Site) Write(w http.ResponseWriter, r *http.Request, lang *texts.Languag
 	}
 }
 
-func (s *Site) headers(h http.Header, form bool) {
-	target := "'none'"
-	if form {
-		target = "'self'"
+func (s *Site) headers(h http.Header, p Page) {
+	source := func(text string) string {
+		if text == "" {
+			return "'none'"
+		}
+		return text
 	}
-	h.Set("Content-Security-Policy", s.policy+target)
+	h.Set("Content-Security-Policy", s.policy+source(p.FormTo)+"; object-src "+source(p.Objects)+"; frame-src "+source(p.Objects))
+	h.Set("X-DNS-Prefetch-Control", "off") // looking up the name of a link would reveal it, and may have an effect
 	h.Set("Cache-Control", "no-store")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("X-Content-Type-Options", "nosniff")

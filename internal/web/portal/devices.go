@@ -57,3 +57,9 @@ func (p *Portal) serveProfile(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	_, _ = w.Write(profile) // the reader closed the connection
 }
+
+// serveConnection serves the page at which the check of the connection begins.
+func (p *Portal) serveConnection(w http.ResponseWriter, r *http.Request) {
+	lang := p.config.Site.Language(r)
+	p.write(w, r, lang, "connection", layout.Page{Status: http.StatusOK, Title: lang.Connection.Title, Data: p.config.Check(lang.Tag)})
+}

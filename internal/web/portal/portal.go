@@ -30,14 +30,15 @@ type Config struct {
 	Lookup func(ctx context.Context, name []byte, client netip.Addr) lookup.Result
 	// History returns the decisions of the past about a name, newest first; nil if there is no journal here.
 	History     func(ctx context.Context, name string) ([]Event, error)
-	Authorities func() *authority.Table // nil for none
-	Appeals     Appeals                 // nil: requests for a review are not accepted here
-	Devices     func() Devices          // returns how devices use this server; nil if this process answers no DNS
-	Statement   func() statement.Facts  // returns what the privacy statement says; nil if this process answers no DNS
-	Statistics  string                  // folder of the public statistics; "" for none
-	Contact     string                  // URI where people report a wrong block; empty for none
-	IsHome      bool                    // the lists are chosen on this machine: whoever installed it can allow a name
-	Now         func() time.Time        // nil: time.Now
+	Authorities func() *authority.Table  // nil for none
+	Appeals     Appeals                  // nil: requests for a review are not accepted here
+	Devices     func() Devices           // returns how devices use this server; nil if this process answers no DNS
+	Statement   func() statement.Facts   // returns what the privacy statement says; nil if this process answers no DNS
+	Statistics  string                   // folder of the public statistics; "" for none
+	Check       func(lang string) string // returns the address of the check of the connection; nil without one
+	Contact     string                   // URI where people report a wrong block; empty for none
+	IsHome      bool                     // the lists are chosen on this machine: whoever installed it can allow a name
+	Now         func() time.Time         // nil: time.Now
 }
 
 // Event is a decision of the past about a name.
@@ -83,7 +84,7 @@ func New(c Config) (*Portal, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"search", "appeal", "receipt", "devices", "statement", "message"} {
+	for _, name := range []string{"search", "appeal", "receipt", "connection", "devices", "statement", "message"} {
 		text, err := files.ReadFile(name + ".html")
 		if err != nil {
 			return nil, err
@@ -97,6 +98,9 @@ func New(c Config) (*Portal, error) {
 	if c.Devices != nil {
 		mux.HandleFunc("GET /devices", p.serveDevices)
 		mux.HandleFunc("GET /rempart.mobileconfig", p.serveProfile)
+	}
+	if c.Check != nil {
+		mux.HandleFunc("GET /connection", p.serveConnection)
 	}
 	if c.Statement != nil {
 		if p.statements, err = statement.Load(); err != nil {
@@ -130,11 +134,14 @@ func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // write answers with a page of the portal. file is the name of its template.
 func (p *Portal) write(w http.ResponseWriter, r *http.Request, lang *texts.Language, file string, page layout.Page) {
-	page.Template, page.Form = p.templates[file], true
+	page.Template, page.FormTo = p.templates[file], "'self'"
 	link := func(path, text string) {
 		page.Links = append(page.Links, layout.Link{Address: path + "?lang=" + lang.Tag, Text: text, Current: r.URL.Path == path})
 	}
 	link("/", lang.Links.Search)
+	if p.config.Check != nil {
+		link("/connection", lang.Links.Connection)
+	}
 	if p.config.Devices != nil {
 		link("/devices", lang.Links.Devices)
 	}

@@ -136,25 +136,22 @@ type Appeal struct {
 
 // Connection holds the texts of the page that checks whether a device uses the filter.
 type Connection struct {
-	Title       string
-	Intro       string
-	Yes         string
-	No          string
-	Protected   string
-	Plain       string
-	Tls         string
-	Https       string
-	Quic        string
-	Ipv4        string
-	Ipv6        string
-	Other       string
-	ResultGood  string `toml:"result_good"`
-	ResultMixed string `toml:"result_mixed"`
-	ResultNone  string `toml:"result_none"`
-	Reading     string
-	Again       string
-	Start       string
-	StartText   string `toml:"start_text"`
+	Title     string
+	Intro     string
+	Yes       string
+	No        string
+	Protected string
+	Plain     string
+	TLS       string
+	HTTPS     string
+	QUIC      string
+	IPv4      string
+	IPv6      string
+	Other     string
+	Reading   string
+	Again     string
+	Start     string
+	StartText string `toml:"start_text"`
 }
 
 // Devices holds the texts of the page about the settings of devices.

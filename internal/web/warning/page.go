@@ -26,11 +26,12 @@ type Config struct {
 	Site *layout.Site
 	// Lookup returns what queries for a canonical name get. client is the reader, who may ask for no more than a client of the resolver.
 	Lookup      func(ctx context.Context, name []byte, client netip.Addr) lookup.Result
-	Authorities func() *authority.Table // returns those whose decisions have a page of their own; nil for none
-	Help        func() *texts.Help      // returns what deceived people should do; nil: the help for France
-	Contact     string                  // URI where people report a wrong block; empty for none
-	Portal      string                  // URL of the portal; empty for none
-	IsHome      bool                    // the lists are chosen on this machine: whoever installed it can allow a name
+	Authorities func() *authority.Table                 // returns those whose decisions have a page of their own; nil for none
+	Help        func() *texts.Help                      // returns what deceived people should do; nil: the help for France
+	Contact     string                                  // URI where people report a wrong block; empty for none
+	Portal      string                                  // URL of the portal; empty for none
+	Offer       func(name string) (url string, ok bool) // returns the URL at which the reader can continue to a blocked name; nil if nobody may
+	IsHome      bool                                    // the lists are chosen on this machine: whoever installed it can allow a name
 }
 
 // Page is the warning page, for any host, path and method: it says which name was blocked, by whom and why, what to do, and how to object.
@@ -75,6 +76,7 @@ type content struct {
 	Address  string       // Contact in readable form
 	IsHome   bool
 	Portal   string
+	Onward   string // URL at which the reader can continue; "" if the reader may not
 }
 
 // order is the information of an authority about its decisions.
@@ -128,6 +130,9 @@ func (p *Page) describe(c *content, found lookup.Result, lang *texts.Language) {
 	}
 	if !found.Until.IsZero() {
 		c.Until = lang.FormatDate(found.Until)
+	}
+	if p.config.Offer != nil {
+		c.Onward, _ = p.config.Offer(found.Name)
 	}
 	if a := p.config.Authorities().Of(found.Decision); a != nil {
 		c.Order = &order{Name: a.Name, Link: a.Link}

@@ -16,9 +16,12 @@ import (
 
 	"rempart/blocklist"
 	"rempart/internal/dnstest"
+	"rempart/internal/grant"
 	"rempart/internal/web/layout"
 	"rempart/internal/web/lookup"
+	"rempart/internal/web/onward"
 	"rempart/internal/web/portal"
+	"rempart/internal/web/probezone"
 	"rempart/internal/web/statement"
 	"rempart/internal/web/warning"
 )
@@ -68,7 +71,18 @@ func startPages(t *testing.T) (address string, languages []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	page, err := warning.New(warning.Config{Site: site, Lookup: lookUp, Portal: "https://portal.example"})
+	const zone = "probe.rempart.internal"
+	apex, err := blocklist.AppendName(nil, zone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets := grant.Random()
+	links := onward.New(onward.Config{Zone: grant.NewZone(apex), Secrets: func() *grant.Secrets { return secrets }, MayContinue: func([]byte) bool { return true }})
+	probe, err := probezone.New(probezone.Config{Site: site, Zone: zone, Links: func() *onward.Links { return links }, Duration: time.Hour, Wait: 30 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := warning.New(warning.Config{Site: site, Lookup: lookUp, Portal: "https://portal.example", Offer: links.Offer})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,6 +94,7 @@ func startPages(t *testing.T) (address string, languages []string) {
 	public, err := portal.New(portal.Config{
 		Site: site, Lookup: lookUp, Parse: func(text string) ([]byte, error) { return blocklist.AppendName(nil, text) }, Appeals: desk{},
 		Devices:   func() portal.Devices { return devices },
+		Check:     func(lang string) string { return probezone.Start(zone, lang) },
 		Statement: func() statement.Facts { return statement.Facts{Organisation: "Filtre Exemple", TapSample: 1000} },
 		History: func(context.Context, string) ([]portal.Event, error) {
 			return []portal.Event{{Time: time.Unix(1_790_000_000, 0), Do: portal.Withdraw, Name: "bad.example"}}, nil
@@ -91,6 +106,10 @@ func startPages(t *testing.T) (address string, languages []string) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if host, _, _ := net.SplitHostPort(r.Host); host == "portal.example" || r.Host == "portal.example" {
 			public.ServeHTTP(w, r)
+			return
+		}
+		if probe.Handles(r.Host) {
+			probe.ServeHTTP(w, r)
 			return
 		}
 		page.ServeHTTP(w, r)
@@ -107,7 +126,8 @@ var pages = []string{
 	"http://login.bad.example/?lang=", "http://ordered.example/?lang=", "http://free.example/?lang=",
 	"http://portal.example/?lang=", "http://portal.example/?name=login.bad.example&lang=", "http://portal.example/?name=free.example&lang=", "http://portal.example/?name=a..b&lang=",
 	"http://portal.example/appeal?name=login.bad.example&lang=", "http://portal.example/appeal/abc?lang=", "http://portal.example/appeal/unknown?lang=",
-	"http://portal.example/devices?lang=", "http://portal.example/privacy?lang=",
+	"http://portal.example/devices?lang=", "http://portal.example/privacy?lang=", "http://portal.example/connection?lang=",
+	"http://x.any.probe.rempart.internal/?lang=", "http://login.bad.example.ask.probe.rempart.internal/?lang=", "http://aaaaaaaaaaaaaaaaaaaaaaaa.bad.example.go.probe.rempart.internal/?lang=",
 }
 
 // looks are the ways in which each page is checked.

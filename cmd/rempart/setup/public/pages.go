@@ -18,7 +18,9 @@ import (
 	"rempart/internal/web/authority"
 	"rempart/internal/web/layout"
 	"rempart/internal/web/lookup"
+	"rempart/internal/web/onward"
 	"rempart/internal/web/portal"
+	"rempart/internal/web/probezone"
 	"rempart/internal/web/statement"
 	"rempart/internal/web/texts"
 	"rempart/internal/web/warning"
@@ -30,11 +32,31 @@ type Answers struct {
 	Lookup func(ctx context.Context, name []byte, client netip.Addr) lookup.Result
 	// History returns the decisions of the past about a name, newest first; nil if there is no journal here.
 	History    func(ctx context.Context, name string) ([]portal.Event, error)
+	Links      func() *onward.Links   // returns the links by which readers continue to a blocked name; they are nil if nobody may
 	Appeals    portal.Appeals         // nil: requests for a review are not accepted here
 	Devices    func() portal.Devices  // returns how devices use this server; nil if this process answers no DNS
 	Statement  func() statement.Facts // returns what the privacy statement says; nil if this process answers no DNS
 	Statistics string                 // folder of the public statistics; "" for none
 	IsHome     bool                   // the lists are chosen on this machine
+}
+
+// links returns the links by which readers continue; nil if nobody may.
+func (a *Answers) links() *onward.Links {
+	if a.Links == nil {
+		return nil
+	}
+	return a.Links()
+}
+
+// offer returns the URL at which a reader can continue to a blocked name; false if nobody may.
+func (a *Answers) offer(name string) (url string, ok bool) { return a.links().Offer(name) }
+
+// check returns the function that makes the address of the check of the connection; nil if this process answers no DNS or serves no page.
+func (a *Answers) check(c *config.Config) func(lang string) string {
+	if a.Devices == nil || len(c.PageListen) == 0 {
+		return nil
+	}
+	return func(lang string) string { return probezone.Start(string(c.Probe), lang) }
 }
 
 // Pages are the pages that the public sees.
@@ -60,14 +82,28 @@ func New(c *config.Config, log *slog.Logger, from Answers) (*Pages, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.Warning, err = warning.New(warning.Config{
-		Site: site, Lookup: from.Lookup, Authorities: p.table, Help: p.steps, Contact: c.Contact, Portal: c.Portal, IsHome: from.IsHome,
+	page, err := warning.New(warning.Config{
+		Site: site, Lookup: from.Lookup, Authorities: p.table, Help: p.steps, Contact: c.Contact, Portal: c.Portal, IsHome: from.IsHome, Offer: from.offer,
 	})
-	if err != nil || len(c.PortalListen) == 0 {
-		return p, err
+	if err != nil {
+		return nil, err
+	}
+	zone, err := probezone.New(probezone.Config{Site: site, Zone: string(c.Probe), Links: from.links, Duration: c.Continue, Wait: c.BlockTTL})
+	if err != nil {
+		return nil, err
+	}
+	p.Warning = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if zone.Handles(r.Host) {
+			zone.ServeHTTP(w, r)
+			return
+		}
+		page.ServeHTTP(w, r)
+	})
+	if len(c.PortalListen) == 0 {
+		return p, nil
 	}
 	p.Portal, err = portal.New(portal.Config{
-		Site: site, Parse: report.ParseName, Lookup: from.Lookup, History: from.History, Appeals: from.Appeals, Devices: from.Devices, Statement: from.Statement, Statistics: from.Statistics, Authorities: p.table, Contact: c.Contact, IsHome: from.IsHome,
+		Site: site, Parse: report.ParseName, Lookup: from.Lookup, History: from.History, Appeals: from.Appeals, Devices: from.Devices, Statement: from.Statement, Statistics: from.Statistics, Check: from.check(c), Authorities: p.table, Contact: c.Contact, IsHome: from.IsHome,
 	})
 	return p, err
 }
