@@ -87,6 +87,7 @@ type server struct {
 	encryptedAt []transportAddresses
 	pageAt      []netip.AddrPort // addresses of the page
 	portalAt    []netip.AddrPort // addresses of the portal
+	refusedAt   []netip.AddrPort // addresses on which https:// connections to the page are refused
 	metricsAt   []netip.AddrPort // addresses of the metrics
 	ending      atomic.Bool
 }
@@ -227,7 +228,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	if s.secure != nil {
 		above.Go(func() error { return s.designate(ctx) })
 	}
-	if err := s.serveHTTP(ctx, above); err != nil {
+	if err := errors.Join(s.serveHTTP(ctx, above), s.refuseHTTPS(ctx, above)); err != nil {
 		s.log.Error("a web listener could not be opened; DNS is answered without it", "error", err)
 	}
 	if s.secure != nil {

@@ -1,6 +1,9 @@
 package config
 
-import "fmt"
+import (
+	"fmt"
+	"net/netip"
+)
 
 // IsEncrypted reports whether a transport with TLS is configured.
 func (e *Encrypted) IsEncrypted() bool {
@@ -35,6 +38,7 @@ func (c *Config) checkListeners(bad func(variable, right string)) {
 		{"LISTEN", c.Listen, []string{"tcp", "udp"}}, {"PAGE_LISTEN", c.PageListen, []string{"tcp"}}, {"METRICS_LISTEN", c.MetricsListen, []string{"tcp"}},
 		{"TLS_LISTEN", c.TLSListen, []string{"tcp"}}, {"HTTPS_LISTEN", c.HTTPSListen, []string{"tcp", "udp"}}, {"QUIC_LISTEN", c.QUICListen, []string{"udp"}},
 		{"DOH_BACKEND_LISTEN", c.BackendListen, []string{"tcp"}}, {"PORTAL_LISTEN", c.PortalListen, []string{"tcp"}},
+		{"PAGE_HTTPS_LISTEN", c.PageHTTPSListen, []string{"tcp", "udp"}}, // nothing may answer over UDP there
 	} {
 		for _, addr := range l.addrs {
 			for _, network := range l.networks {
@@ -47,4 +51,28 @@ func (c *Config) checkListeners(bad func(variable, right string)) {
 			}
 		}
 	}
+	c.checkPageHTTPS(bad)
+}
+
+// checkPageHTTPS checks that no encrypted transport covers an address on which https:// connections are refused: people would get the certificate of this resolver,
+// and with it a warning of the browser. The same address in both is reported by checkListeners.
+func (c *Config) checkPageHTTPS(bad func(variable, right string)) {
+	for _, l := range []struct {
+		variable string
+		addrs    Addrs
+	}{{"TLS_LISTEN", c.TLSListen}, {"HTTPS_LISTEN", c.HTTPSListen}, {"QUIC_LISTEN", c.QUICListen}} {
+		for _, addr := range l.addrs {
+			for _, page := range c.PageHTTPSListen {
+				if addr != page && covers(addr, page) {
+					bad("PAGE_HTTPS_LISTEN", fmt.Sprintf("%s%s is %s, which covers %s: write the addresses of the encrypted transport there, without those of the warning page", Prefix, l.variable, addr, page))
+					return
+				}
+			}
+		}
+	}
+}
+
+// covers reports whether one of two addresses is the wildcard that includes the other.
+func covers(a, b netip.AddrPort) bool {
+	return a.Port() == b.Port() && a.Port() != 0 && a.Addr().Is4() == b.Addr().Is4() && (a.Addr().IsUnspecified() || b.Addr().IsUnspecified())
 }

@@ -154,6 +154,25 @@ func (b *BlockAnswer) UnmarshalText(text []byte) error {
 	return errors.New(`one of "page", "nxdomain", "nodata", "refused" and "null"`)
 }
 
+// PageHTTPS is how a connection with https:// to the warning page is refused.
+type PageHTTPS bool
+
+// ResetHTTPS refuses by a TCP reset, not by a TLS alert.
+const ResetHTTPS PageHTTPS = true
+
+// UnmarshalText reads "alert" or "reset".
+func (p *PageHTTPS) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "alert", "":
+		*p = false
+	case "reset":
+		*p = ResetHTTPS
+	default:
+		return errors.New(`either "alert" or "reset"`)
+	}
+	return nil
+}
+
 // Reason is the content of the extended error of a blocked answer.
 type Reason bool
 

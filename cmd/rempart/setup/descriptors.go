@@ -13,7 +13,7 @@ import (
 type Descriptors struct {
 	Streams   int // DNS connections over TCP and TLS; those over QUIC need no descriptor of their own, but are counted among them
 	Questions int // questions to upstreams that have sockets of their own; a few need two. The others share some sockets per core and upstream
-	Web       int // connections to one listener of the page or the metrics
+	Web       int // connections to one listener of the page or the metrics, and to all listeners that refuse https:// connections to the page
 	API       int // connections to one listener of the operators' API
 }
 
@@ -38,7 +38,7 @@ func ProcessDescriptors(connections int, log *slog.Logger) (Descriptors, error) 
 	d, most := ShareDescriptors(limit), ShareDescriptors(enoughDescriptors)
 	if connections > 0 {
 		d.Streams, most.Streams = connections, connections
-		if room := limit - min(limit, uint64(d.Questions+2*d.Web)+limit/16); uint64(connections) > room {
+		if room := limit - min(limit, uint64(d.Questions+3*d.Web)+limit/16); uint64(connections) > room {
 			return d, config.Bad("CONNECTIONS", strconv.Itoa(connections), fmt.Sprintf(
 				"at most %d with the system's limit of %d open files and sockets: raise LimitNOFILE= in the unit, or ulimit -n", room, limit))
 		}

@@ -11,7 +11,7 @@ import (
 func TestDescriptorsStayBelowLimit(t *testing.T) {
 	for _, limit := range []uint64{256, 1024, 4096, 20_000, enoughDescriptors, 1 << 63} {
 		d := ShareDescriptors(limit)
-		if all := d.Streams + d.Questions*5/4 + 2*d.Web + d.API; uint64(all) > limit/5*4 || d.Web < 8 || d.Questions < 64 {
+		if all := d.Streams + d.Questions*5/4 + 3*d.Web + d.API; uint64(all) > limit/5*4 || d.Web < 8 || d.Questions < 64 {
 			t.Errorf("%d of %d: %+v", all, limit, d)
 		}
 	}

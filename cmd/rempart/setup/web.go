@@ -36,14 +36,10 @@ type Web struct {
 // Serve serves w until ctx ends, with limits on the time and size of requests. If all connections are taken, a new client takes the place of a connection of the
 // client that has most, so that nobody keeps others from the pages. Serve returns w.Addr with the port in use, which is another one if the port of w.Addr is 0.
 func (w Web) Serve(ctx context.Context, g *errgroup.Group) (netip.AddrPort, error) {
-	l, err := listen.Stream(w.Addr)
+	l, addr, err := WebListener(w.Addr, w.Variable)
 	if err != nil {
-		if errors.Is(err, syscall.EADDRINUSE) {
-			return w.Addr, fmt.Errorf("another program already listens on %s; stop that program, or set %s to another address or to \"none\"", w.Addr, w.Variable)
-		}
-		return w.Addr, fmt.Errorf("serving on %s (%s): %w", w.Addr, w.Variable, err)
+		return addr, err
 	}
-	addr := netip.AddrPortFrom(w.Addr.Addr(), uint16(l.Addr().(*net.TCPAddr).Port))
 	s := &http.Server{
 		Handler:           w.Handler,
 		ReadHeaderTimeout: httpTimeout, ReadTimeout: httpTimeout, WriteTimeout: httpTimeout, IdleTimeout: httpTimeout,
@@ -63,6 +59,19 @@ func (w Web) Serve(ctx context.Context, g *errgroup.Group) (netip.AddrPort, erro
 	})
 	g.Go(func() error { return ShutdownAfter(ctx, s, time.Second) })
 	return addr, nil
+}
+
+// WebListener opens a TCP listener on addr, for the page or the metrics. It returns addr with the port in use, which is another one if the port of addr is 0.
+// Its error names the variable that holds addr.
+func WebListener(addr netip.AddrPort, variable string) (net.Listener, netip.AddrPort, error) {
+	l, err := listen.Stream(addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, addr, fmt.Errorf("another program already listens on %s; stop that program, or set %s to another address or to \"none\"", addr, variable)
+	}
+	if err != nil {
+		return nil, addr, fmt.Errorf("serving on %s (%s): %w", addr, variable, err)
+	}
+	return l, netip.AddrPortFrom(addr.Addr(), uint16(l.Addr().(*net.TCPAddr).Port)), nil
 }
 
 // fairListener accepts a bounded number of connections. In a full one, a new client takes the place of a connection of the client that has most.
