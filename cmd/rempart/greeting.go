@@ -105,14 +105,14 @@ func greetPage(line func(label, format string, args ...any), s *server) {
 		return
 	}
 	line("page", "%s", urls(s.pageAt, "/"))
-	if len(s.refusedAt) > 0 {
-		line("", "https:// connections are refused at once on %s", join(s.refusedAt))
-	}
 	if isPageUnreachable(s.config) {
 		line("", "blocked names get %s, which is each client's own machine: set REMPART_PAGE_IPV4 and REMPART_PAGE_IPV6", pageAddresses(s.config))
 	}
 	if isPageMissed(s.config) {
 		line("", "browsers open it on port 80 of %s: forward that port here, or listen on it", pageAddresses(s.config))
+	}
+	if len(s.refusedAt) > 0 {
+		line("", "https:// connections are refused at once on %s", join(s.refusedAt))
 	}
 }
 

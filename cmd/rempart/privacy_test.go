@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"io"
 	"io/fs"
 	"net"
@@ -39,7 +40,8 @@ func TestClientAddressIsNeverWritten(t *testing.T) {
 	list := filepath.Join(t.TempDir(), "list.txt")
 	write(t, list, "bad.example")
 	env, secrets := continuing(t, list)
-	s := startEncrypted(t, append(env, upstreams(u))...)
+	refused := dnstest.FreeAddr(t)
+	s := startEncrypted(t, append(env, upstreams(u), "REMPART_PAGE_HTTPS_LISTEN="+refused)...)
 	p := s.Program
 
 	udp := &net.Dialer{LocalAddr: &net.UDPAddr{IP: local}, Timeout: time.Minute}
@@ -102,7 +104,12 @@ func TestClientAddressIsNeverWritten(t *testing.T) {
 		}
 		read.Write(body)
 	}
-	for _, at := range []string{p.Page, p.Metrics} { // errors that an HTTP server would log
+	overTLS, err := tls.DialWithDialer(tcp, "tcp", refused, &tls.Config{ServerName: benign + ".example", InsecureSkipVerify: true})
+	if err == nil {
+		overTLS.Close()
+		t.Error("a TLS connection to the page was not refused")
+	}
+	for _, at := range []string{p.Page, p.Metrics, refused} { // errors that an HTTP server would log
 		conn, err := tcp.Dial("tcp", at)
 		if err != nil {
 			t.Fatal(err)
@@ -128,7 +135,7 @@ func TestClientAddressIsNeverWritten(t *testing.T) {
 	}
 
 	sinks := map[string]string{"standard output": p.Stdout(), "standard error": p.Stderr(), "an HTTP answer": read.String(), "rempart upstreams": shown + asJSON}
-	err := filepath.WalkDir(p.DataDir, func(path string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(p.DataDir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}

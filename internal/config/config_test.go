@@ -45,6 +45,8 @@ func TestErrorNamesVariableValueAndValidValue(t *testing.T) {
 		{"FORWARD", "home.arpa", "home.arpa=udp://"},
 		{"MODE", "watch", "observe"},
 		{"BLOCK_ANSWER", "drop", "nxdomain"},
+		{"PAGE_HTTPS", "drop", "alert"},
+		{"PAGE_HTTPS_LISTEN", "203.0.113.80", ":53"},
 		{"PAGE_IPV4", "::1", "192.0.2.1"},
 		{"PAGE_IPV6", "127.0.0.1", "2001:db8::1"},
 		{"PAGE_IPV4", "page.example", "IP address"},

@@ -64,7 +64,7 @@ func (c *Config) checkPageHTTPS(bad func(variable, right string)) {
 		for _, addr := range l.addrs {
 			for _, page := range c.PageHTTPSListen {
 				if addr != page && covers(addr, page) {
-					bad("PAGE_HTTPS_LISTEN", fmt.Sprintf("%s%s is %s, which covers %s: write the addresses of the encrypted transport there, without those of the warning page", Prefix, l.variable, addr, page))
+					bad("PAGE_HTTPS_LISTEN", fmt.Sprintf("%s%s is %s, which covers %s or is covered by it: write the addresses of the encrypted transport there, without those of the warning page", Prefix, l.variable, addr, page))
 					return
 				}
 			}

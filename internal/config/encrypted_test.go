@@ -32,6 +32,11 @@ func TestEncryptedSettings(t *testing.T) {
 		{"QUIC where HTTP/3 listens", map[string]string{"HTTPS_LISTEN": ":443", "QUIC_LISTEN": ":443"}, "is in use by REMPART_HTTPS_LISTEN"},
 		{"HTTPS where TLS listens", map[string]string{"HTTPS_LISTEN": ":853", "TLS_LISTEN": ":853"}, "is in use by REMPART_TLS_LISTEN"},
 		{"HTTPS where the page is", map[string]string{"HTTPS_LISTEN": "127.0.0.1:8080"}, "is in use by REMPART_PAGE_LISTEN"},
+		{"HTTPS refused where DNS over HTTPS is", map[string]string{"HTTPS_LISTEN": "192.0.2.1:443", "PAGE_HTTPS_LISTEN": "192.0.2.1:443"}, "is in use by REMPART_HTTPS_LISTEN"},
+		{"HTTPS refused where DNS over HTTPS is everywhere", map[string]string{"HTTPS_LISTEN": ":443", "PAGE_HTTPS_LISTEN": "192.0.2.1:443"}, "REMPART_HTTPS_LISTEN is 0.0.0.0:443, which covers 192.0.2.1:443"},
+		{"HTTPS refused everywhere", map[string]string{"HTTPS_LISTEN": "[2001:db8::1]:443", "PAGE_HTTPS_LISTEN": ":443"}, "REMPART_HTTPS_LISTEN is [2001:db8::1]:443, which covers [::]:443 or is covered by it"},
+		{"HTTPS refused where QUIC is", map[string]string{"QUIC_LISTEN": "192.0.2.1:443", "PAGE_HTTPS_LISTEN": "192.0.2.1:443"}, "is in use by REMPART_QUIC_LISTEN"},
+		{"HTTPS refused on another address", map[string]string{"HTTPS_LISTEN": "192.0.2.1:443,[2001:db8::1]:443", "PAGE_HTTPS_LISTEN": "192.0.2.2:443,[2001:db8::2]:443"}, ""},
 		{"port 0 is a port of its own", map[string]string{"HTTPS_LISTEN": "127.0.0.1:0", "QUIC_LISTEN": "127.0.0.1:0"}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

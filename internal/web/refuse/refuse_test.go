@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -265,6 +266,37 @@ func TestNewClientGetsPlace(t *testing.T) {
 	}
 	if got := refusal(c); got != "alert" {
 		t.Errorf("the connection of a new client ended with %q", got)
+	}
+}
+
+// TestMemoryOfManyConnections checks the memory that connections take which send a part of a ClientHello only.
+func TestMemoryOfManyConnections(t *testing.T) {
+	const conns, limit = 512, 32 << 10 // bytes per connection, of both sides in this process
+	s, addr := startServer(t, Alert, conns)
+	memory := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapInuse + m.StackInuse
+	}
+	before := memory()
+	part := helloFor(strings.Repeat("x", 10_000))[:9000]
+	for i := range 3 * conns {
+		from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 10, byte(1+i/60))}}
+		c, err := from.Dial("tcp4", addr)
+		if err != nil {
+			continue // refused before the dialer looked
+		}
+		defer c.Close()
+		_, _ = c.Write(part)
+	}
+	if n := s.open.Len(0); n > conns {
+		t.Errorf("%d connections are open, the limit is %d", n, conns)
+	}
+	each := (int64(memory()) - int64(before)) / conns
+	t.Logf("%d bytes per connection", each)
+	if each > limit {
+		t.Errorf("%d bytes per connection, the limit is %d", each, limit)
 	}
 }
 
