@@ -44,14 +44,7 @@ type browserNet struct {
 // newBrowserNet is to be called in an isolated test.
 func newBrowserNet(t *testing.T) *browserNet {
 	t.Helper()
-	dnstest.Command(t, "ip", "link", "add", "out", "type", "veth", "peer", "name", "peer")
-	dnstest.Command(t, "ip", "link", "set", "peer", "up")
-	for _, addr := range []string{browserDoH, browserSystem, browserPage, browserOrigin} {
-		dnstest.Command(t, "ip", "addr", "add", addr+"/24", "dev", "out")
-	}
-	dnstest.Command(t, "ip", "link", "set", "out", "up")
-	dnstest.Command(t, "ip", "route", "add", "default", "via", "203.0.113.1")
-	systemResolvers(t)("nameserver " + browserSystem)
+	browserAddresses(t, browserDoH, browserSystem, browserPage, browserOrigin)
 	n := &browserNet{ca: newAuthority(t), system: map[string]int{}, asked: map[string]bool{}}
 	n.ca.issue("dns", &x509.Certificate{DNSNames: []string{"dns.example"}, IPAddresses: []net.IP{net.ParseIP(browserDoH)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
 	n.serveSystem(t)
@@ -65,6 +58,19 @@ func newBrowserNet(t *testing.T) *browserNet {
 		t.Cleanup(func() { s.Close() })
 	}
 	return n
+}
+
+// browserAddresses makes a network with these addresses, in which browserSystem is the resolver of the system. It is to be called in an isolated test.
+func browserAddresses(t *testing.T, addrs ...string) {
+	t.Helper()
+	dnstest.Command(t, "ip", "link", "add", "out", "type", "veth", "peer", "name", "peer")
+	dnstest.Command(t, "ip", "link", "set", "peer", "up")
+	for _, addr := range addrs {
+		dnstest.Command(t, "ip", "addr", "add", addr+"/24", "dev", "out")
+	}
+	dnstest.Command(t, "ip", "link", "set", "out", "up")
+	dnstest.Command(t, "ip", "route", "add", "default", "via", "203.0.113.1")
+	systemResolvers(t)("nameserver " + browserSystem)
 }
 
 // serveSystem answers every question for an IPv4 address with browserOrigin.

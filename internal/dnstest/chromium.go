@@ -91,8 +91,33 @@ func (c *Chromium) Open(t testing.TB, url string) (p Page) {
 	return p
 }
 
-// ask sends a command and returns its result.
+// Type opens a URL as an address that a person typed, and returns when the browser has begun to show a page or an error.
+func (c *Chromium) Type(t testing.TB, url string) {
+	t.Helper()
+	c.ask(t, "Page.navigate", map[string]any{"url": url, "transitionType": "typed"})
+}
+
+// Evaluate evaluates a JavaScript expression in the page, and returns its value as text; "" if the page is being replaced or the expression fails.
+func (c *Chromium) Evaluate(t testing.TB, expression string) string {
+	t.Helper()
+	answer, _ := c.try(t, time.Second/2, "Runtime.evaluate", map[string]any{"expression": expression, "userGesture": true})
+	result, _ := answer["result"].(map[string]any)
+	text, _ := result["value"].(string)
+	return text
+}
+
+// ask sends a command that must succeed, and returns its result.
 func (c *Chromium) ask(t testing.TB, method string, params any) map[string]any {
+	t.Helper()
+	result, failure := c.try(t, 2*time.Minute, method, params)
+	if failure != nil {
+		t.Fatalf("dnstest: Chromium: %s: %v", method, failure)
+	}
+	return result
+}
+
+// try sends a command, and returns its result or its failure. Some commands get no answer if the page is replaced meanwhile.
+func (c *Chromium) try(t testing.TB, patience time.Duration, method string, params any) (result map[string]any, failure any) {
 	t.Helper()
 	c.last++
 	request := map[string]any{"id": c.last, "method": method, "params": params}
@@ -106,7 +131,7 @@ func (c *Chromium) ask(t testing.TB, method string, params any) map[string]any {
 	if _, err := c.out.Write(append(b, 0)); err != nil {
 		t.Fatalf("dnstest: Chromium: %v", err)
 	}
-	end := time.After(2 * time.Minute)
+	end := time.After(patience)
 	for {
 		select {
 		case b, ok := <-c.in:
@@ -124,12 +149,9 @@ func (c *Chromium) ask(t testing.TB, method string, params any) map[string]any {
 			if answer.ID != c.last {
 				continue
 			}
-			if answer.Error != nil {
-				t.Fatalf("dnstest: Chromium: %s: %v", method, answer.Error)
-			}
-			return answer.Result
+			return answer.Result, answer.Error
 		case <-end:
-			t.Fatalf("dnstest: Chromium does not answer %s", method)
+			return nil, "no answer"
 		}
 	}
 }

@@ -101,6 +101,24 @@ func (f *Firefox) Open(t testing.TB, url string) (p Page) {
 	return p
 }
 
+// Type enters text into the address bar, as a person does, and confirms it. It does not wait.
+func (f *Firefox) Type(t testing.TB, text string) {
+	t.Helper()
+	f.command(t, "Marionette:SetContext", map[string]any{"value": "chrome"})
+	f.command(t, "WebDriver:ExecuteScript", map[string]any{"script": "gURLBar.focus(); gURLBar.value = arguments[0]; gURLBar.handleCommand()", "args": []any{text}})
+	f.command(t, "Marionette:SetContext", map[string]any{"value": "content"})
+}
+
+// Evaluate evaluates a JavaScript expression in the page, and returns its value as text; "" if the page is being replaced or the expression fails.
+func (f *Firefox) Evaluate(t testing.TB, expression string) string {
+	t.Helper()
+	value, failure := f.ask(t, "WebDriver:ExecuteScript", map[string]any{"script": "return " + expression, "args": []any{}})
+	if failure != "" || value == "<nil>" {
+		return ""
+	}
+	return value
+}
+
 // command sends a command that must succeed.
 func (f *Firefox) command(t testing.TB, name string, args any) {
 	t.Helper()

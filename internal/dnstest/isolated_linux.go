@@ -38,6 +38,8 @@ func Isolated(t *testing.T) bool {
 		t.Skipf("no namespaces can be made here: %v", err)
 	case err != nil:
 		t.Errorf("isolated: %v\n%s", err, out)
+	default:
+		t.Logf("isolated:\n%s", out)
 	}
 	return false
 }
