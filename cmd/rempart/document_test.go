@@ -317,7 +317,7 @@ func TestDocumentedMetricsExist(t *testing.T) {
 	list := filepath.Join(t.TempDir(), "list.txt")
 	write(t, list, "bad.example", "not a line of a list ???", "pages.dev")
 	p := start(t, upstreams(u), "REMPART_LISTS="+list, "REMPART_DNSTAP=unix:/nonexistent/dnstap.sock", "REMPART_TLS_LISTEN=127.0.0.1:0", "REMPART_ACME=dns.example",
-		"REMPART_ACME_CA=https://127.0.0.1:9/unreachable", "REMPART_CONTINUE_ORDERS=7d")
+		"REMPART_ACME_CA=https://127.0.0.1:9/unreachable", "REMPART_CONTINUE_ORDERS=7d", "REMPART_PAGE_HTTPS_LISTEN=127.0.0.1:0")
 	_, metrics := get(t, p, "/metrics")
 	control := startControl(t, "REMPART_METRICS_LISTEN=127.0.0.1:0")
 	ca := newAuthority(t)

@@ -271,7 +271,7 @@ func TestNewClientGetsPlace(t *testing.T) {
 
 // TestMemoryOfManyConnections checks the memory that connections take which send a part of a ClientHello only.
 func TestMemoryOfManyConnections(t *testing.T) {
-	const conns, limit = 512, 32 << 10 // bytes per connection, of both sides in this process
+	const conns, limit = 512, 64 << 10 // bytes per connection, of both sides in this process
 	s, addr := startServer(t, Alert, conns)
 	memory := func() uint64 {
 		runtime.GC()
