@@ -28,8 +28,8 @@ func (c *Chromium) ShowOn(t testing.TB, s Screen) {
 	}})
 }
 
-// Evaluate runs JavaScript in the page, regardless of the page's policy, and returns the value of the expression; of a promise, the value it resolves to.
-func (c *Chromium) Evaluate(t testing.TB, expression string) any {
+// Run runs JavaScript in the page, regardless of the page's policy, and returns the value of the expression; of a promise, the value it resolves to.
+func (c *Chromium) Run(t testing.TB, expression string) any {
 	t.Helper()
 	answer := c.ask(t, "Runtime.evaluate", map[string]any{"expression": expression, "awaitPromise": true, "returnByValue": true})
 	if failure, ok := answer["exceptionDetails"]; ok {
@@ -50,7 +50,7 @@ func (c *Chromium) Screenshot(t testing.TB) []byte {
 	return png
 }
 
-// DisableJavaScript keeps pages from running JavaScript. Evaluate still works.
+// DisableJavaScript keeps pages from running JavaScript. Run still works.
 func (c *Chromium) DisableJavaScript(t testing.TB) {
 	t.Helper()
 	c.ask(t, "Emulation.setScriptExecutionDisabled", map[string]any{"value": true})
@@ -70,8 +70,8 @@ func (c *Chromium) Press(t testing.TB, key string) {
 	}
 }
 
-// Type types text into the element that has the focus.
-func (c *Chromium) Type(t testing.TB, text string) {
+// Enter enters text into the element that has the focus.
+func (c *Chromium) Enter(t testing.TB, text string) {
 	t.Helper()
 	c.ask(t, "Input.insertText", map[string]any{"text": text})
 }

@@ -180,11 +180,11 @@ func TestPagesAreAccessible(t *testing.T) {
 			if p := b.Open(t, url); p.Error != "" {
 				t.Fatalf("%s: %s", url, p.Error)
 			}
-			b.Evaluate(t, "for (const d of document.querySelectorAll('details')) d.open = true; 0")
-			b.Evaluate(t, string(axe)+"; 0")
+			b.Run(t, "for (const d of document.querySelectorAll('details')) d.open = true; 0")
+			b.Run(t, string(axe)+"; 0")
 			for _, look := range looks {
 				b.ShowOn(t, look.screen)
-				b.Evaluate(t, fmt.Sprintf("document.documentElement.style.fontSize = %q; 0", look.zoom))
+				b.Run(t, fmt.Sprintf("document.documentElement.style.fontSize = %q; 0", look.zoom))
 				checkPage(t, b, url+", "+look.name)
 			}
 		}
@@ -194,7 +194,7 @@ func TestPagesAreAccessible(t *testing.T) {
 // checkPage checks the page that the browser shows.
 func checkPage(t *testing.T, b *dnstest.Chromium, about string) {
 	t.Helper()
-	text, _ := b.Evaluate(t, `axe.run({runOnly: ["RGAAv4", "wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]}).then(r => JSON.stringify({passes: r.passes.length, violations: r.violations}))`).(string)
+	text, _ := b.Run(t, `axe.run({runOnly: ["RGAAv4", "wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]}).then(r => JSON.stringify({passes: r.passes.length, violations: r.violations}))`).(string)
 	var found struct {
 		Passes     int
 		Violations []violation
@@ -208,7 +208,7 @@ func checkPage(t *testing.T, b *dnstest.Chromium, about string) {
 	for _, v := range found.Violations {
 		t.Errorf("%s: %s: %s: %.500s", about, v.ID, v.Help, v.Nodes)
 	}
-	if wide, _ := b.Evaluate(t, "document.documentElement.scrollWidth - innerWidth").(float64); wide > 0 {
+	if wide, _ := b.Run(t, "document.documentElement.scrollWidth - innerWidth").(float64); wide > 0 {
 		t.Errorf("%s: the page is %v pixels wider than the screen", about, wide)
 	}
 }
@@ -245,14 +245,14 @@ func TestPortalByKeyboard(t *testing.T) {
 	b.Open(t, "http://portal.example/?lang=en")
 	for range 10 {
 		b.Press(t, "Tab")
-		if b.Evaluate(t, "document.activeElement.id") == "name" {
+		if b.Run(t, "document.activeElement.id") == "name" {
 			break
 		}
 	}
-	b.Type(t, "login.bad.example")
+	b.Enter(t, "login.bad.example")
 	b.Press(t, "Enter")
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if text, _ := b.Evaluate(t, "document.body ? document.body.innerText : ''").(string); strings.Contains(text, "login.bad.example is blocked") {
+		if text, _ := b.Run(t, "document.body ? document.body.innerText : ''").(string); strings.Contains(text, "login.bad.example is blocked") {
 			return
 		}
 	}
