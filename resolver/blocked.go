@@ -89,9 +89,12 @@ func (r *Resolver) block(q *wire.Query, view *blocklist.View, v blocklist.Verdic
 	addr := netip.Addr{}
 	switch q.Type {
 	case wire.TypeA:
-		addr, _ = b.page(view, v, texts)
+		addr = b.ipv4
 	case wire.TypeAAAA:
-		_, addr = b.page(view, v, texts)
+		addr = b.ipv6
+	}
+	if v.Mark == blocklist.Censored && b.orderPages != nil {
+		addr = b.orderPage(q.Type, addr, view, v, texts)
 	}
 	// Firefox reads the last extended error only. If it is neither 4 nor 17, Firefox asks the system's resolver after an answer without an address
 	// (deploy/browsers.md).
@@ -117,20 +120,26 @@ func (r *Resolver) block(q *wire.Query, view *blocklist.View, v blocklist.Verdic
 	}
 }
 
-// page returns the addresses of the page to which a block redirects: the authority's own page if it prescribes one for its order, else the warning page.
-func (b *blockedAnswer) page(view *blocklist.View, v blocklist.Verdict, texts *reasonTexts) (ipv4, ipv6 netip.Addr) {
-	if v.Mark != blocklist.Censored || b.orderPages == nil || b.style == Null {
-		return b.ipv4, b.ipv6
+// orderPage returns the address of the authority's own page for a query of that type, if the authority prescribes one for its order, else usual.
+func (b *blockedAnswer) orderPage(typ uint16, usual netip.Addr, view *blocklist.View, v blocklist.Verdict, texts *reasonTexts) netip.Addr {
+	if b.style == Null {
+		return usual
 	}
 	decision := texts.decision
 	if decision == "" { // no order, or more entries than have texts of their own
 		entry, _ := view.Explain(nil, v)
 		decision = entry.ID
 	}
-	if ipv4, ipv6 = b.orderPages(decision); !ipv4.IsValid() && !ipv6.IsValid() {
-		return b.ipv4, b.ipv6
+	ipv4, ipv6 := b.orderPages(decision)
+	switch {
+	case !ipv4.IsValid() && !ipv6.IsValid():
+		return usual
+	case typ == wire.TypeA:
+		return ipv4
+	case typ == wire.TypeAAAA:
+		return ipv6
 	}
-	return ipv4, ipv6
+	return usual
 }
 
 // deny begins a negative answer: NXDOMAIN if everything at and below the name is blocked, else NODATA, because NXDOMAIN denies the names below (RFC 8020).
