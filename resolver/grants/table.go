@@ -9,7 +9,7 @@ import (
 	"rempart/internal/fair"
 )
 
-// The bounds of a table: 65,536 grants in 1 MiB.
+// The bounds of a table: 65,536 grants in 1 MiB, and filters of 128 KiB.
 const (
 	buckets    = 1 << 10
 	places     = 64 // of a bucket
@@ -25,8 +25,9 @@ const (
 //
 // Times are seconds of a clock that never decreases, at least 0.
 type Table struct {
-	keys   atomic.Pointer[keys]
-	latest atomic.Int64 // the end of the grant that ends last; 0: there was none
+	keys    atomic.Pointer[keys]
+	filters atomic.Pointer[filters]
+	latest  atomic.Int64 // the end of the grant that ends last; 0: there was none
 
 	mu      sync.Mutex // held by writers
 	buckets []bucket
@@ -51,13 +52,19 @@ func (m *meta) load() (end int64, who uint32) {
 func New(now int64) *Table {
 	t := &Table{buckets: make([]bucket, buckets)}
 	t.keys.Store(&keys{current: newKey(), changes: now + keyLife})
+	t.filters.Store(&filters{current: newFilter()})
 	return t
+}
+
+// May reports whether a client may have a grant at now. It is cheap, and false for nearly all clients that have none.
+func (t *Table) May(client netip.Addr, now int64) bool {
+	return now < t.latest.Load() && t.filters.Load().may(client)
 }
 
 // Until returns the end of the grant by which a client may reach a canonical name at now; 0 if it has none. Of several grants it is the latest end. Until
 // allocates nothing.
 func (t *Table) Until(client netip.Addr, name []byte, now int64) int64 {
-	if now >= t.latest.Load() {
+	if !t.May(client, now) {
 		return 0
 	}
 	own, network := fair.Client(client)
@@ -116,6 +123,7 @@ func (t *Table) Grant(client netip.Addr, name []byte, end, now int64) {
 	b.hash[i].Store(hash)
 	b.meta[i].Store(uint64(end)<<32 | uint64(who))
 	b.clients.Or(1 << (who % 64))
+	t.filters.Load().current.add(clientWord(client))
 	t.latest.Store(max(t.latest.Load(), end))
 }
 
@@ -168,6 +176,7 @@ func (t *Table) Tend(now int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.turn(now)
+	t.turnFilter(now)
 	if t.latest.Load() == 0 {
 		return
 	}
