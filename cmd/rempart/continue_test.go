@@ -1,10 +1,15 @@
 package main
 
 import (
+	"context"
+	"io"
 	"net"
+	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -144,5 +149,76 @@ func TestNobodyContinuesByDefault(t *testing.T) {
 	}
 	if _, metrics := get(t, p, "/metrics"); strings.Contains(metrics, "rempart_continue") {
 		t.Error("grants are counted although nobody may continue")
+	}
+}
+
+var (
+	onwardLink = regexp.MustCompile(`href="(http://[^"]*\.ask\.[^"]*)"`)
+	onwardForm = regexp.MustCompile(`<form action="([^"]*)"`)
+)
+
+// pageAt returns what the page's server serves to a client for a URL, whatever address its host has.
+func pageAt(t *testing.T, p *dnstest.Program, client, address string) (status int, body string) {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(client)}, Timeout: time.Minute}
+	web := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return dialer.DialContext(ctx, network, p.Page)
+	}}}
+	res, err := web.Get(u.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(text)
+}
+
+// TestReaderContinuesFromThePage goes the way of a reader: the warning page, the confirmation, and the site.
+func TestReaderContinuesFromThePage(t *testing.T) {
+	t.Parallel()
+	u := dnstest.NewUpstream(t, dnstest.Answer("@ 300 IN A "+origin))
+	list := filepath.Join(t.TempDir(), "list.txt")
+	write(t, list, "bad.example")
+	p := start(t, upstreams(u), "REMPART_LISTS="+list, "REMPART_CONTINUE_CATEGORIES=malicious", "REMPART_PAGE_LISTEN=127.0.0.1:0")
+	status, body := pageAt(t, p, "127.0.0.1", "http://www.bad.example/?lang=en")
+	link := onwardLink.FindStringSubmatch(body)
+	if status != http.StatusForbidden || link == nil {
+		t.Fatalf("warning page: %d %s", status, body)
+	}
+	if got := askFrom(t, p, "127.0.0.1", strings.TrimSuffix(strings.TrimPrefix(link[1], "http://"), "/")); got != page {
+		t.Errorf("the name of the confirmation: %s, want the page", got)
+	}
+	status, body = pageAt(t, p, "127.0.0.1", link[1]+"?lang=en")
+	form := onwardForm.FindStringSubmatch(body)
+	if status != http.StatusForbidden || form == nil {
+		t.Fatalf("confirmation: %d %s", status, body)
+	}
+	host := strings.TrimSuffix(strings.TrimPrefix(form[1], "http://"), "/")
+	if got := askFrom(t, p, "127.0.0.1", "www.bad.example"); got != page {
+		t.Errorf("before the reader confirms: %s, want the page", got)
+	}
+	askFrom(t, p, "127.0.0.1", host)
+	if status, body := pageAt(t, p, "127.0.0.1", form[1]+"?lang=en"); status != http.StatusOK || !strings.Contains(body, "url=http://www.bad.example/") {
+		t.Errorf("after the confirmation: %d %s", status, body)
+	}
+	for client, want := range map[string]string{"127.0.0.1": origin, "127.0.0.2": page} {
+		if got := askFrom(t, p, client, "www.bad.example"); got != want {
+			t.Errorf("afterwards, %s gets %s, want %s", client, got, want)
+		}
+	}
+	if status, _ := pageAt(t, p, "127.0.0.2", form[1]); status != http.StatusForbidden {
+		t.Errorf("another client with the same URL: status %d", status)
+	}
+	for host, want := range map[string]string{"x.plain." + probeName: page, "x.ipv4." + probeName: page, "x.tls." + probeName: "NOERROR", "x.ipv6." + probeName: "NOERROR", "x.other." + probeName: "NOERROR"} {
+		if got := askFrom(t, p, "127.0.0.1", host); got != want {
+			t.Errorf("check %s: %s, want %s", host, got, want)
+		}
 	}
 }

@@ -40,8 +40,8 @@ func TestClientAddressIsNeverWritten(t *testing.T) {
 	list := filepath.Join(t.TempDir(), "list.txt")
 	write(t, list, "bad.example")
 	env, secrets := continuing(t, list)
-	refused := dnstest.FreeAddr(t)
-	s := startEncrypted(t, append(env, upstreams(u), "REMPART_PAGE_HTTPS_LISTEN="+refused)...)
+	refused, portal := dnstest.FreeAddr(t), dnstest.FreeAddr(t)
+	s := startEncrypted(t, append(env, upstreams(u), "REMPART_PAGE_HTTPS_LISTEN="+refused, "REMPART_PORTAL_LISTEN="+portal)...)
 	p := s.Program
 
 	udp := &net.Dialer{LocalAddr: &net.UDPAddr{IP: local}, Timeout: time.Minute}
@@ -104,12 +104,25 @@ func TestClientAddressIsNeverWritten(t *testing.T) {
 		}
 		read.Write(body)
 	}
+	searching := &http.Client{Transport: &http.Transport{DialContext: tcp.DialContext, TLSClientConfig: s.settings(), ForceAttemptHTTP2: true}, Timeout: time.Minute}
+	for _, path := range []string{"/?name=" + benign + ".example", "/?name=bad.example", "/connection", "/devices", "/rempart.mobileconfig", "/privacy", "/statistics.csv"} {
+		resp, err := searching.Get("https://" + portal + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Errorf("%s: status %d, %v", path, resp.StatusCode, err)
+		}
+		read.WriteString(strings.ReplaceAll(string(body), benign, "")) // the reader's own search
+	}
 	overTLS, err := tls.DialWithDialer(tcp, "tcp", refused, &tls.Config{ServerName: benign + ".example", InsecureSkipVerify: true})
 	if err == nil {
 		overTLS.Close()
 		t.Error("a TLS connection to the page was not refused")
 	}
-	for _, at := range []string{p.Page, p.Metrics, refused} { // errors that an HTTP server would log
+	for _, at := range []string{p.Page, p.Metrics, refused, portal} { // errors that an HTTP server would log
 		conn, err := tcp.Dial("tcp", at)
 		if err != nil {
 			t.Fatal(err)
