@@ -58,23 +58,23 @@ func (a *Admission[C]) Admit(c C, from netip.Addr, class int) (ok bool, evicted 
 	return true, evicted
 }
 
-// victim returns the connection that has been without use for longest, of the client with most connections in the class of at. It returns false if the class does not evict or that
-// client has too few connections.
+// victim returns the connection that has been without use for longest, of the client with most connections in the class of at; of several such clients, of any of
+// them. It returns false if the class does not evict or those clients have too few connections.
 func (a *Admission[C]) victim(at seat, of Class) (victim C, ok bool) {
 	if !of.Evict {
 		return victim, false
 	}
-	most := seat{class: -1}
+	most := 0
 	for s, n := range a.clients {
-		if s.class == at.class && n > a.clients[most] {
-			most = s
+		if s.class == at.class {
+			most = max(most, n)
 		}
 	}
-	if a.clients[most] < a.clients[at]+of.Margin {
+	if most < a.clients[at]+of.Margin {
 		return victim, false
 	}
 	for c, s := range a.open {
-		if s == most && (!ok || a.lastUse(c) < a.lastUse(victim)) {
+		if s.class == at.class && a.clients[s] == most && (!ok || a.lastUse(c) < a.lastUse(victim)) {
 			victim, ok = c, true
 		}
 	}

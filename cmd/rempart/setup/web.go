@@ -34,7 +34,7 @@ type Web struct {
 }
 
 // Serve serves w until ctx ends, with limits on the time and size of requests. If all connections are taken, a new client takes the place of a connection of the
-// client that has most, so that nobody keeps others from the pages. Serve returns w.Addr with the port in use, which is another one if the port of w.Addr is 0.
+// client that has most, or else of the oldest connection, so that nobody keeps others from the pages. Serve returns w.Addr with the port in use, which is another one if the port of w.Addr is 0.
 func (w Web) Serve(ctx context.Context, g *errgroup.Group) (netip.AddrPort, error) {
 	l, addr, err := WebListener(w.Addr, w.Variable)
 	if err != nil {
@@ -74,14 +74,15 @@ func WebListener(addr netip.AddrPort, variable string) (net.Listener, netip.Addr
 	return l, netip.AddrPortFrom(addr.Addr(), uint16(l.Addr().(*net.TCPAddr).Port)), nil
 }
 
-// fairListener accepts a bounded number of connections. In a full one, a new client takes the place of a connection of the client that has most.
+// fairListener accepts a bounded number of connections. In a full one, a new client takes the place of the oldest connection of the clients that have most: a page is
+// served within milliseconds, so that a connection that is older than all others is a slow one.
 type fairListener struct {
 	net.Listener
 	admission *fair.Admission[*fairConn]
 }
 
 func newFairListener(l net.Listener, conns int) *fairListener {
-	return &fairListener{l, fair.NewAdmission(func(c *fairConn) int64 { return c.since }, fair.Class{Conns: conns, PerClient: conns, Evict: true, Margin: 2})}
+	return &fairListener{l, fair.NewAdmission(func(c *fairConn) int64 { return c.since }, fair.Class{Conns: conns, PerClient: conns, Evict: true, Margin: 1})}
 }
 
 // fairConn is an accepted connection. Closing it frees its place.
