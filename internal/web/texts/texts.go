@@ -21,7 +21,7 @@ import (
 var files embed.FS
 
 // tags are the languages in the order in which pages offer them, as BCP 47 tags. The first one is that of readers who name no language.
-var tags = [...]string{"fr", "en"}
+var tags = [...]string{"fr", "fr-simple", "en", "de", "es", "it", "pt", "ro", "pl", "tr", "uk", "ru", "ar", "zh"}
 
 // Language holds all texts in one language. It is immutable. Words in braces are replaced when a text is shown.
 type Language struct {

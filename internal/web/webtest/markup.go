@@ -13,7 +13,7 @@ import (
 // tags and attributes are all that the templates contain.
 var (
 	tags = strings.Fields("html head meta title style body header p svg path bdi nav details summary ul li a main h1 h2 h3 ol dl div dt dd code form input label " +
-		"button footer time section span textarea select option table thead tbody tr th td caption fieldset legend pre strong object")
+		"button footer time section span textarea select option table thead tbody tr th td caption fieldset legend pre strong object br")
 	attributes = strings.Fields("lang dir charset name content http-equiv class href hreflang rel id type value for method action role required maxlength " +
 		"autocomplete autocapitalize spellcheck inputmode datetime scope checked selected rows cols data colspan open viewbox minlength tabindex d")
 	schemes = []string{"https://", "http://", "mailto:", "tel:", "sms:", "about:blank", "/", "?", "#"}
