@@ -319,7 +319,7 @@ func TestDocumentedMetricsExist(t *testing.T) {
 	p := start(t, upstreams(u), "REMPART_LISTS="+list, "REMPART_DNSTAP=unix:/nonexistent/dnstap.sock", "REMPART_TLS_LISTEN=127.0.0.1:0", "REMPART_ACME=dns.example",
 		"REMPART_ACME_CA=https://127.0.0.1:9/unreachable", "REMPART_CONTINUE_ORDERS=7d", "REMPART_PAGE_HTTPS_LISTEN=127.0.0.1:0")
 	_, metrics := get(t, p, "/metrics")
-	control := startControl(t, "REMPART_METRICS_LISTEN=127.0.0.1:0")
+	control := startControl(t, "REMPART_METRICS_LISTEN=127.0.0.1:0", "REMPART_APPEALS="+filepath.Join("..", "..", "deploy", "appeals.toml"))
 	ca := newAuthority(t)
 	ca.issue("control", serverTemplate())
 	secure := startControl(t, "REMPART_METRICS_LISTEN=127.0.0.1:0", "REMPART_PUSH_CERT="+ca.path("control.pem"), "REMPART_PUSH_KEY="+ca.path("control.key"))

@@ -54,7 +54,18 @@ func (d *Desk) sweep(ctx context.Context) {
 func (d *Desk) note(a *Appeal) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.known[a.Number] = summary{a.State, a.Filed, a.Due, a.Decided, a.Block.Lists}
+	d.known[a.Number] = summary{a.State, a.Filed, a.Due, a.Decided, a.Block.blockers()}
+}
+
+// Operators stands for the operators' own blocks among the lists of Stats.Upheld.
+const Operators = "operators"
+
+// blockers returns the lists that blocked the name, and Operators if operators did.
+func (b *Block) blockers() []string {
+	if !b.Operator {
+		return b.Lists
+	}
+	return append([]string{Operators}, b.Lists...)
 }
 
 // forget drops the summaries of appeals that are not present any more, except of those that were filed since.
@@ -80,7 +91,7 @@ type Stats struct {
 	ByState map[State]int
 	Overdue int            // undecided ones whose answer was due
 	Oldest  time.Duration  // age of the oldest undecided one
-	Upheld  map[string]int // upheld ones by list that had blocked the name
+	Upheld  map[string]int // upheld ones by list that had blocked the name; Operators for their own blocks
 	Median  time.Duration  // from the request to the decision; 0 without a decided one
 }
 

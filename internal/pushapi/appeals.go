@@ -52,7 +52,7 @@ type appealsOutput struct {
 	Body struct {
 		Appeals []Appeal       `json:"appeals" doc:"The appeals, the oldest first."`
 		More    bool           `json:"more,omitempty" doc:"Whether there are more appeals than are returned."`
-		Upheld  map[string]int `json:"upheld_by_list,omitempty" doc:"The number of upheld appeals by list that had blocked the name."`
+		Upheld  map[string]int `json:"upheld_by_list,omitempty" doc:"The number of upheld appeals by list that had blocked the name. The word operators stands for the operators' own blocks."`
 	}
 }
 

@@ -40,6 +40,7 @@ key must sign the order.
 const rolesHelp = `Roles:
   publisher  pushes change sets, advances and undoes them, suspends and resumes enforcement; reads change sets, names and servers
   approver   approves or rejects held change sets, advances and undoes, suspends and resumes; reads the same, and tokens
+  reviewer   decides about requests of the public for a review of a block
   auditor    reads everything: the audit trail, tokens, change sets, names and servers; changes nothing
   node       follows the journal and reports what is in force; calls nothing else`
 
@@ -83,7 +84,7 @@ client certificate is the token, and there is no secret. A name is used for one 
 	}
 	outputFlag(cmd, &output)
 	rootFlag(cmd, &root)
-	cmd.Flags().StringSliceVar(&roles, "role", nil, "publisher, approver, auditor or node; may be given several times")
+	cmd.Flags().StringSliceVar(&roles, "role", nil, "publisher, approver, reviewer, auditor or node; may be given several times")
 	cmd.Flags().StringVar(&order.Owner, "owner", "", "the person behind it, by default its name: who pushed something cannot approve it, whichever token is used")
 	cli.DurationFlag(cmd, &valid, "valid", "lifetime, like 30d or 720h; 0 means until it is revoked")
 	cmd.Flags().StringVar(&certificate, "certificate", "", "PEM file of a client certificate that is to be the token")
