@@ -20,6 +20,9 @@ func (s *server) statement() statement.Facts {
 		f.TapSample = c.DnstapSample
 		f.TapClients = map[config.DnstapClients]statement.TapClients{"cut": statement.CutClients, "keyed": statement.KeyedClients}[c.DnstapClients]
 	}
+	if s.continues.MayContinue() {
+		f.Continue = c.Continue
+	}
 	if s.control != nil && s.control.appeals != nil {
 		f.Appeals = s.control.appeals.Get().Retention
 	}

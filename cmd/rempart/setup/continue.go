@@ -58,9 +58,12 @@ func (n *Continue) Grants() resolver.Grants {
 	return resolver.Grants{Blocks: n.blocks, Duration: n.duration, Secrets: n.keys.Secrets}
 }
 
+// MayContinue reports whether people may continue to some blocked names.
+func (n *Continue) MayContinue() bool { return !n.blocks.IsZero() }
+
 // Links returns the links of the warning page; nil if nobody may continue. mayContinue is the resolver's MayContinue.
 func (n *Continue) Links(mayContinue func(name []byte) bool) *onward.Links {
-	if n.blocks.IsZero() {
+	if !n.MayContinue() {
 		return nil
 	}
 	return onward.New(onward.Config{Zone: grant.NewZone(n.probe), Secrets: n.keys.Secrets, MayContinue: mayContinue})
