@@ -216,8 +216,6 @@ func (n *browserNet) outcome(t *testing.T, b browser, name string) string {
 	return fmt.Sprintf("error %q, text %q, asked the system: %v", p.Error, p.Text, asked)
 }
 
-const longTests = "REMPART_LONG_TESTS"
-
 // TestBrowsersAndExtendedErrors compares the table in deploy/browsers.md with what browsers do. If a new version of a browser does something else, correct the table.
 func TestBrowsersAndExtendedErrors(t *testing.T) {
 	if os.Getenv(longTests) == "" {

@@ -31,6 +31,9 @@ func start(t *testing.T, env ...string) *dnstest.Program {
 	return dnstest.StartProgram(t, exec.Command("rempart"), env...)
 }
 
+// longTests is the variable with which long tests run at full length.
+const longTests = "REMPART_LONG_TESTS"
+
 func upstreams(u *dnstest.Upstream) string { return "REMPART_UPSTREAMS=udp://" + u.Addr.String() }
 
 // question returns a query for A of name with EDNS, so that answers contain extended errors.
