@@ -98,19 +98,3 @@ func (t *Table) Of(decision string) *Authority {
 	}
 	return nil
 }
-
-// TextIn returns the text in a language, or else in French, in English or in any other one, and the language's tag. Without a text both are "".
-func (a *Authority) TextIn(tag string) (found, text string) {
-	base, _, _ := strings.Cut(tag, "-")
-	for _, t := range []string{tag, base, "fr", "en"} {
-		if text, ok := a.Text[t]; ok {
-			return t, text
-		}
-	}
-	for t, other := range a.Text {
-		if found == "" || t < found {
-			found, text = t, other
-		}
-	}
-	return found, text
-}

@@ -16,12 +16,6 @@ func TestAuthorityOfDecision(t *testing.T) {
 			t.Errorf("decision %q: %q, want %q", decision, got, want)
 		}
 	}
-	a := table.Of("arcom-1")
-	for tag, want := range map[string]string{"fr-simple": "fr", "es": "es", "de": "fr"} {
-		if got, text := a.TextIn(tag); got != want || text != want {
-			t.Errorf("text for %s: %s %q", tag, got, text)
-		}
-	}
 	if a := (*Table)(nil).Of("x"); a != nil {
 		t.Errorf("no table: %v", a)
 	}

@@ -11,7 +11,6 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -179,15 +178,13 @@ func Robots(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-var inBraces = regexp.MustCompile(`\{[a-z]+\}`)
-
 // Fill returns a text with each word in braces replaced by the value that follows the word in pairs. Values are shown apart from the text around them, so that
 // a name keeps its order of characters in a text that is written from right to left.
 func Fill(text string, pairs ...any) (template.HTML, error) {
 	var b strings.Builder
 	rest := text
 	for {
-		at := inBraces.FindStringIndex(rest)
+		at := texts.InBraces.FindStringIndex(rest)
 		if at == nil {
 			b.WriteString(template.HTMLEscapeString(rest))
 			return template.HTML(b.String()), nil // every part is escaped

@@ -236,16 +236,14 @@ func origin(r *http.Request) string {
 	return "https://" + r.Host
 }
 
-// textIn returns a text of this deployment for readers of a language, or else in French or English; nil if there is none.
+// textIn returns a text of this deployment for readers of a language; nil if there is none.
 func textIn(all map[string]string, lang *texts.Language) *foreignText {
-	base, _, _ := strings.Cut(lang.Tag, "-")
-	for _, tag := range []string{lang.Tag, base, "fr", "en"} {
-		if text := all[tag]; text != "" {
-			if tag == lang.Tag {
-				return &foreignText{"", text}
-			}
-			return &foreignText{tag, text}
-		}
+	tag, text, found := texts.Closest(all, lang.Tag)
+	if !found {
+		return nil
 	}
-	return nil
+	if tag == lang.Tag {
+		tag = ""
+	}
+	return &foreignText{tag, text}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rempart/internal/web/authority"
+	"rempart/internal/web/explain"
 	"rempart/internal/web/layout"
 	"rempart/internal/web/lookup"
 	"rempart/internal/web/statement"
@@ -89,7 +90,7 @@ func New(c Config) (*Portal, error) {
 		if err != nil {
 			return nil, err
 		}
-		if p.templates[name], err = c.Site.Parse(name, string(text)+string(footer)); err != nil {
+		if p.templates[name], err = c.Site.Parse(name, string(text)+string(footer)+explain.Template); err != nil {
 			return nil, err
 		}
 	}

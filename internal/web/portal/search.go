@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"net/url"
 
-	"rempart/blocklist"
+	"rempart/internal/web/explain"
 	"rempart/internal/web/layout"
 	"rempart/internal/web/lookup"
 	"rempart/internal/web/texts"
@@ -14,25 +14,19 @@ import (
 
 // searchContent is the data of the template of the search.
 type searchContent struct {
-	Typed    string // what the reader typed; "" before the first search
-	Notice   string // why there is no result
-	Name     string // as readers write it
-	Heading  string // of the result, with {name}
-	Text     string
-	Result   *lookup.Result
-	Target   string
-	Category texts.Category
-	Reason   template.HTML
-	Ground   string
-	Decider  string
-	Since    string
-	Until    string
-	Link     string // of the authority
-	Events   []eventLine
-	Journal  bool   // there is a journal
-	Appeal   string // address of the form for a review
-	Contact  template.URL
-	IsHome   bool
+	Typed   string // what the reader typed; "" before the first search
+	Notice  string // why there is no result
+	Name    string // as readers write it
+	Heading string // of the result, with {name}
+	Text    string
+	Result  *lookup.Result
+	Block   *explain.Block // nil: the name is not blocked
+	Known   explain.View   // of Block
+	Events  []eventLine
+	Journal bool   // there is a journal
+	Appeal  string // address of the form for a review
+	Contact template.URL
+	IsHome  bool
 }
 
 // eventLine is a decision of the past in the language of the reader.
@@ -73,7 +67,7 @@ func (p *Portal) answer(r *http.Request, lang *texts.Language, typed string, c *
 		return http.StatusBadRequest
 	}
 	found := p.config.Lookup(r.Context(), name, client)
-	c.Typed, c.Name, c.Result, c.Target = found.Name, layout.DisplayName(found.Name), &found, layout.DisplayName(found.Target)
+	c.Typed, c.Name, c.Result = found.Name, layout.DisplayName(found.Name), &found
 	p.describe(c, lang)
 	p.recall(r.Context(), c, lang)
 	return http.StatusOK
@@ -100,29 +94,8 @@ func (p *Portal) describe(c *searchContent, lang *texts.Language) {
 	if p.config.Appeals != nil && found.IsBlocked() {
 		c.Appeal = "/appeal?" + url.Values{"lang": {lang.Tag}, "name": {found.Name}}.Encode()
 	}
-	c.Category = lang.CategoryOf(found.Category)
-	organisation := p.config.Site.Organisation()
-	c.Decider = organisation
-	why := c.Category.Why
-	switch found.Mark {
-	case blocklist.Censored:
-		c.Ground, why = t.GroundCensored, lang.Page.Ordered
-	case blocklist.Filtered:
-		c.Ground, why = t.GroundFiltered, lang.Page.Requested
-	default:
-		c.Ground = t.GroundBlocked
-	}
-	c.Reason, _ = layout.Fill(why, "organisation", organisation) // the texts were checked when they were loaded
-	if a := p.config.Authorities().Of(found.Decision); a != nil {
-		c.Decider, c.Link = a.Name, a.Link
-	}
-	c.Until = lang.Page.NoEnd
-	if !found.Until.IsZero() {
-		c.Until = lang.FormatDate(found.Until)
-	}
-	if !found.Since.IsZero() {
-		c.Since = lang.FormatDate(found.Since)
-	}
+	c.Block = explain.Of(found, lang, p.config.Site.Organisation(), p.config.Authorities().Of(found.Decision))
+	c.Known = explain.View{Lang: lang, Block: c.Block, InDetail: true}
 }
 
 // maxEvents is the number of decisions of the past that a page shows.

@@ -1,6 +1,12 @@
 package texts
 
-import "golang.org/x/text/language"
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"golang.org/x/text/language"
+)
 
 // maxAccept is the longest Accept-Language header that is read, in bytes; browsers send a tenth of it. A longer one is ignored.
 const maxAccept = 500
@@ -49,4 +55,16 @@ func (c *Catalogue) Choose(asked, accept string) *Language {
 		return c.chooser.english
 	}
 	return c.chooser.matching[i]
+}
+
+// Closest returns the value for readers of a language among values by language tag, and its tag: that of the language, of its base language, of French, of English, or
+// else the first one in the order of the tags. found is false if there is no value.
+func Closest[T any](all map[string]T, tag string) (of string, value T, found bool) {
+	base, _, _ := strings.Cut(tag, "-")
+	for _, t := range append([]string{tag, base, "fr", "en"}, slices.Sorted(maps.Keys(all))...) {
+		if value, found = all[t]; found {
+			return t, value, true
+		}
+	}
+	return "", value, false
 }

@@ -67,7 +67,7 @@ func (h *Help) In(l *Language) (tag string, steps []Step) {
 		return l.Tag, l.Help
 	}
 	base, _, _ := strings.Cut(l.Tag, "-")
-	for _, tag := range []string{l.Tag, base} {
+	for _, tag := range []string{l.Tag, base} { // not French or English before the language that the file names
 		if steps := h.steps[tag]; len(steps) > 0 {
 			return tag, steps
 		}

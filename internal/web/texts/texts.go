@@ -150,11 +150,12 @@ func collect(path string, v reflect.Value, all map[string]string) {
 	}
 }
 
-var inBraces = regexp.MustCompile(`\{[a-z]+\}`)
+// InBraces matches the words of a text that are replaced.
+var InBraces = regexp.MustCompile(`\{[a-z]+\}`)
 
 // placeholders returns the words in braces of a text, in the order of the alphabet.
 func placeholders(text string) []string {
-	all := inBraces.FindAllString(text, -1)
+	all := InBraces.FindAllString(text, -1)
 	slices.Sort(all)
 	return all
 }

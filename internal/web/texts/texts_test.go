@@ -150,3 +150,21 @@ func TestHelpForAnotherCountry(t *testing.T) {
 		}
 	}
 }
+
+func TestClosestLanguage(t *testing.T) {
+	for _, tt := range []struct {
+		all       map[string]string
+		tag, want string
+	}{
+		{map[string]string{"fr": "", "es": ""}, "fr-simple", "fr"},
+		{map[string]string{"fr": "", "es": ""}, "es", "es"},
+		{map[string]string{"fr": "", "es": ""}, "de", "fr"},
+		{map[string]string{"en": "", "es": ""}, "de", "en"},
+		{map[string]string{"pl": "", "es": ""}, "de", "es"},
+		{nil, "de", ""},
+	} {
+		if got, _, found := Closest(tt.all, tt.tag); got != tt.want || found != (tt.want != "") {
+			t.Errorf("%s among %v: %s", tt.tag, tt.all, got)
+		}
+	}
+}

@@ -9,10 +9,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 
 	"rempart/blocklist"
 	"rempart/internal/web/authority"
+	"rempart/internal/web/explain"
 	"rempart/internal/web/layout"
 	"rempart/internal/web/lookup"
 	"rempart/internal/web/texts"
@@ -51,7 +53,7 @@ func New(c Config) (*Page, error) {
 	if c.Help == nil {
 		c.Help = func() *texts.Help { return nil }
 	}
-	t, err := c.Site.Parse("warning", pageHTML)
+	t, err := c.Site.Parse("warning", pageHTML+explain.Template)
 	if err != nil {
 		return nil, err
 	}
@@ -60,31 +62,16 @@ func New(c Config) (*Page, error) {
 
 // content is the data of the template.
 type content struct {
-	Name     string // the blocked name as readers write it
-	Blocked  bool
-	Reason   template.HTML // one sentence: who blocked it, and why
-	Target   string
-	Category string
-	Order    *order
-	HelpLang string // of Help
+	Block    *explain.Block // nil: the host of the request is not blocked
+	Known    explain.View   // of Block
+	HelpLang string         // of Help
 	Help     []texts.Step
-	Known    lookup.Result
-	Since    string
-	Until    string
 	Appeal   string       // URL of the portal with the name
 	Contact  template.URL // of the operator
 	Address  string       // Contact in readable form
-	IsHome   bool
+	Allow    string       // the name that a household can allow; "" if the lists are chosen elsewhere
 	Portal   string
 	Onward   string // URL at which the reader can continue; "" if the reader may not
-}
-
-// order is the information of an authority about its decisions.
-type order struct {
-	Name string
-	Lang string // of Text
-	Text string
-	Link string
 }
 
 // ServeHTTP answers every request with the page. The status is 403, so that no program mistakes the page for the site, or 451 for a block that an authority ordered
@@ -94,60 +81,38 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	lang := p.config.Site.Language(r)
-	c := content{IsHome: p.config.IsHome, Portal: p.config.Portal}
+	c := content{Portal: p.config.Portal}
 	status, title := http.StatusForbidden, lang.Page.FreeTitle
 	if name, ok := hostName(r.Host); ok {
 		found := p.config.Lookup(r.Context(), name, lookup.Client(r))
 		if found.IsBlocked() {
 			title = lang.Page.Title
-			p.describe(&c, found, lang)
+			p.describe(&c, &found, lang)
 			if found.Mark == blocklist.Censored {
 				status = http.StatusUnavailableForLegalReasons
 			}
 		}
 	}
-	p.offerHelp(&c, lang)
-	p.config.Site.Write(w, r, lang, layout.Page{Template: p.template, Status: status, Title: title, Data: c})
-}
-
-// describe sets what is known of a block.
-func (p *Page) describe(c *content, found lookup.Result, lang *texts.Language) {
-	c.HelpLang, c.Help = p.config.Help().In(lang)
-	c.Blocked, c.Known = true, found
-	c.Name, c.Target = layout.DisplayName(found.Name), layout.DisplayName(found.Target)
-	category := lang.CategoryOf(found.Category)
-	c.Category = category.Noun
-	reason := category.Why
-	switch found.Mark {
-	case blocklist.Censored:
-		reason = lang.Page.Ordered
-	case blocklist.Filtered:
-		reason = lang.Page.Requested
-	}
-	c.Reason, _ = layout.Fill(reason, "organisation", p.config.Site.Organisation()) // the texts were checked when they were loaded
-	if !found.Since.IsZero() {
-		c.Since = lang.FormatDate(found.Since)
-	}
-	if !found.Until.IsZero() {
-		c.Until = lang.FormatDate(found.Until)
-	}
-	if p.config.Offer != nil {
-		c.Onward, _ = p.config.Offer(found.Name)
-	}
-	if a := p.config.Authorities().Of(found.Decision); a != nil {
-		c.Order = &order{Name: a.Name, Link: a.Link}
-		c.Order.Lang, c.Order.Text = a.TextIn(lang.Tag)
-	}
-}
-
-// offerHelp sets where the reader can object.
-func (p *Page) offerHelp(c *content, lang *texts.Language) {
 	if p.config.Contact != "" {
 		c.Contact = template.URL(p.config.Contact) // package config accepts only mailto:, tel: and https:
 		c.Address = strings.TrimPrefix(strings.TrimPrefix(p.config.Contact, "mailto:"), "tel:")
 	}
-	if p.config.Portal != "" && c.Blocked {
-		c.Appeal = p.config.Portal + "/?" + "lang=" + lang.Tag + "&name=" + c.Known.Name
+	p.config.Site.Write(w, r, lang, layout.Page{Template: p.template, Status: status, Title: title, Data: c})
+}
+
+// describe sets what is known of a block, what to do, and how to object or continue.
+func (p *Page) describe(c *content, found *lookup.Result, lang *texts.Language) {
+	c.Block = explain.Of(found, lang, p.config.Site.Organisation(), p.config.Authorities().Of(found.Decision))
+	c.Known = explain.View{Lang: lang, Block: c.Block}
+	c.HelpLang, c.Help = p.config.Help().In(lang)
+	if p.config.Offer != nil {
+		c.Onward, _ = p.config.Offer(found.Name)
+	}
+	if p.config.Portal != "" {
+		c.Appeal = p.config.Portal + "/?" + url.Values{"lang": {lang.Tag}, "name": {found.Name}}.Encode()
+	}
+	if p.config.IsHome {
+		c.Allow = found.Name
 	}
 }
 
