@@ -35,7 +35,7 @@ func (d *appealDesk) File(ctx context.Context, code string, f portal.Filing) (*p
 	a, err := d.desk().File(ctx, code, appeal.Filing{
 		Name: f.Block.Name, Owner: f.Owner, Reason: f.Reason, Email: f.Email, Language: f.Language,
 		Block: appeal.Block{
-			Entry: f.Block.Entry, Category: f.Block.Category.String(), Mark: journal.MarkText(f.Block.Mark), Lists: f.Block.Lists, Operator: f.Block.Operator, Decision: f.Block.Decision,
+			Entry: f.Block.Entry, Category: f.Block.Category.String(), Mark: journal.MarkText(f.Block.Mark), Lists: f.Block.Lists, Operator: f.Block.Operator, Decision: f.Block.Decision, Target: f.Block.Target,
 		},
 	})
 	return d.result(a, code, err)

@@ -2,6 +2,7 @@ package appeal
 
 import (
 	"context"
+	"fmt"
 
 	"rempart/internal/journal"
 )
@@ -18,11 +19,13 @@ func (d *Desk) Decide(ctx context.Context, number string, by By, decision Decisi
 			return nil, nil // the same request again
 		case a.State.IsDecided():
 			return nil, &Error{Kind: Conflict, Why: "the appeal is decided already: it is " + string(a.State)}
+		case a.proposals >= maxProposals:
+			return nil, &Error{Kind: Conflict, Why: fmt.Sprintf("the decision was changed %d times already: a second person must confirm it", maxProposals)}
 		case a.State == Second && a.reviewerPerson != by.Person:
 			return nil, &Error{Kind: Conflict, Why: a.Reviewer + " decided already: confirm that decision, or ask that person to change it"}
 		}
 		r := &Record{Kind: decided, By: by.Token, Person: by.Person, Decision: &decision}
-		if d.cfg.Policy().needsSecond(&a.Block) {
+		if d.cfg.Policy().needsSecond(d.blocksOf(a)) {
 			r.Kind = proposed
 		}
 		return r, nil
@@ -33,8 +36,11 @@ func (d *Desk) Decide(ctx context.Context, number string, by By, decision Decisi
 	return d.finish(ctx, a)
 }
 
-// Confirm records that a second person agrees with a decision. An error is an *Error.
-func (d *Desk) Confirm(ctx context.Context, number string, by By) (*Appeal, error) {
+// blocksOf returns the blocks that a decision about an appeal concerns: those in force now, and the one that was known when it was filed. An order may have followed.
+func (d *Desk) blocksOf(a *Appeal) []Block { return append(d.cfg.Blocks(a.Name), a.Block) }
+
+// Confirm records that a second person agrees with a decision: with the outcome and the reason that this person read. An error is an *Error.
+func (d *Desk) Confirm(ctx context.Context, number string, by By, outcome Outcome, why Why) (*Appeal, error) {
 	a, err := d.step(ctx, number, func(a *Appeal) (*Record, error) {
 		switch {
 		case a.State.IsDecided() && a.Second == by.Token:
@@ -43,6 +49,9 @@ func (d *Desk) Confirm(ctx context.Context, number string, by By) (*Appeal, erro
 			return nil, &Error{Kind: Conflict, Why: "no decision about this appeal waits for a second person: it is " + string(a.State)}
 		case a.reviewerPerson == by.Person || a.Reviewer == by.Token:
 			return nil, &Error{Kind: Forbidden, Why: "the person who decided cannot confirm the decision: a second person must"}
+		}
+		if a.Decision.Outcome != outcome || a.Decision.Why != why {
+			return nil, &Error{Kind: Conflict, Why: fmt.Sprintf("the decision is another one now: %s, because %s: read it again", a.Decision.Outcome, a.Decision.Why)}
 		}
 		decision := a.Decision
 		return &Record{Kind: decided, By: by.Token, Person: by.Person, Decision: &decision}, nil
@@ -73,12 +82,7 @@ func (d *Desk) finish(ctx context.Context, a *Appeal) (*Appeal, error) {
 			return nil, nil
 		}
 		if a.State == Rejected {
-			if a.Suspension != "" {
-				if err := d.cfg.Publish.Undo(ctx, a.Suspension); err != nil {
-					return nil, err
-				}
-			}
-			return &Record{Kind: applied}, nil
+			return &Record{Kind: applied}, d.endSuspension(ctx, a)
 		}
 		id := "appeal-" + a.Number
 		version, err := d.cfg.Publish.Publish(ctx, id, "appeal "+a.Number+" was upheld", []journal.Change{change(a)})
@@ -94,11 +98,12 @@ func (d *Desk) finish(ctx context.Context, a *Appeal) (*Appeal, error) {
 	return after, nil
 }
 
-// change returns the change that an upheld appeal makes: the operators' own block is withdrawn. If lists block the name too, it is allowed.
+// change returns the change that an upheld appeal makes: the operators' own block of exactly this name is withdrawn. Otherwise the name is allowed, and other names
+// that its entry blocks, or the name to which it redirects, stay blocked.
 func change(a *Appeal) journal.Change {
 	c := journal.Change{Do: journal.Allow, Name: a.Name, Reason: "appeal " + a.Number + " was upheld"}
-	if a.Block.Operator && len(a.Block.Lists) == 0 {
-		c.Do, c.Name = journal.Withdraw, a.Block.Entry
+	if b := a.Block; b.Operator && len(b.Lists) == 0 && b.Entry == a.Name && b.Target == "" && a.Suspension == "" {
+		c.Do = journal.Withdraw
 	}
 	return c
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"rempart/internal/journal"
@@ -51,14 +52,19 @@ type Config struct {
 	Bucket  Bucket
 	Keys    Keys
 	Publish Publisher
-	Policy  func() *Policy
-	Log     *slog.Logger
-	Now     func() time.Time // nil: time.Now
+	// Blocks returns all blocks of a name that are in force now: those of the name itself and those of names above it, whichever decides. They are empty if the name
+	// passes.
+	Blocks func(name string) []Block
+	Policy func() *Policy
+	Log    *slog.Logger
+	Now    func() time.Time // nil: time.Now
 }
 
 // Desk files appeals and records their decisions. Its methods are safe for concurrent use, also by several controls on one store.
 type Desk struct {
-	cfg   Config
+	cfg        Config
+	suspending sync.Mutex // held while a suspension begins or ends: appeals about one name share it
+
 	mu    sync.Mutex
 	known map[string]summary // by number; as of the last step here, or of the last reading of all
 }
@@ -136,9 +142,7 @@ func (d *Desk) File(ctx context.Context, code string, f Filing) (*Appeal, error)
 	if err != nil {
 		return nil, d.unavailable("storing an appeal failed", err)
 	}
-	if d.cfg.Policy().suspends(&f.Block) {
-		d.suspend(ctx, number)
-	}
+	d.suspend(ctx, number)
 	return d.read(ctx, number)
 }
 
@@ -152,12 +156,13 @@ func (d *Desk) repeated(ctx context.Context, number, hash string) (*Appeal, erro
 }
 
 func (f *Filing) check() error {
+	f.Reason = printable(f.Reason)
 	length := utf8.RuneCountInString(f.Reason)
 	address, err := mail.ParseAddress(f.Email)
 	switch {
 	case f.Name == "" || len(f.Name) > 253:
 		return &Error{Invalid, "name", "a domain name"}
-	case !utf8.ValidString(f.Reason) || length < minReason || length > maxReason:
+	case length < minReason || length > maxReason:
 		return &Error{Invalid, "reason", fmt.Sprintf("%d to %d characters", minReason, maxReason)}
 	case f.Email != "" && (err != nil || address.Address != f.Email || len(f.Email) > maxEmail):
 		return &Error{Invalid, "email", "an e-mail address"}
@@ -167,10 +172,29 @@ func (f *Filing) check() error {
 	return nil
 }
 
-// suspend lets the name of an appeal pass until the decision. If that fails, Run tries again.
+// printable returns text without control characters, except line feeds.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && unicode.IsControl(r) {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(text, "\uFFFD"))
+}
+
+// suspend lets the name of an appeal pass until the decision, if the policy says so for all blocks of the name. Appeals about one name share the suspension. If it
+// fails, Run tries again.
 func (d *Desk) suspend(ctx context.Context, number string) {
+	d.suspending.Lock()
+	defer d.suspending.Unlock()
 	_, err := d.step(ctx, number, func(a *Appeal) (*Record, error) {
 		if a.State.IsDecided() || a.Suspension != "" {
+			return nil, nil
+		}
+		if id, err := d.sharedSuspension(ctx, a); err != nil || id != "" {
+			return &Record{Kind: suspended, ChangeSet: id}, err
+		}
+		if !d.cfg.Policy().suspends(d.cfg.Blocks(a.Name)) {
 			return nil, nil
 		}
 		id := "appeal-" + number + "-suspension"
@@ -183,6 +207,33 @@ func (d *Desk) suspend(ctx context.Context, number string) {
 	if err != nil {
 		d.cfg.Log.Error("suspending a block until the decision about its appeal failed; control tries again", "appeal", number, "error", err)
 	}
+}
+
+// sharedSuspension returns the suspension of another undecided appeal about the name of a; "" if there is none.
+func (d *Desk) sharedSuspension(ctx context.Context, a *Appeal) (id string, err error) {
+	all, err := d.List(ctx, "")
+	if err != nil {
+		return "", err
+	}
+	for _, other := range all {
+		if other.Number != a.Number && other.Name == a.Name && !other.State.IsDecided() && other.Suspension != "" {
+			return other.Suspension, nil
+		}
+	}
+	return "", nil
+}
+
+// endSuspension ends the suspension of an appeal, unless another undecided appeal shares it.
+func (d *Desk) endSuspension(ctx context.Context, a *Appeal) error {
+	if a.Suspension == "" {
+		return nil
+	}
+	d.suspending.Lock()
+	defer d.suspending.Unlock()
+	if id, err := d.sharedSuspension(ctx, a); err != nil || id == a.Suspension {
+		return err
+	}
+	return d.cfg.Publish.Undo(ctx, a.Suspension)
 }
 
 // ByCode returns the appeal with a code. An error is an *Error.

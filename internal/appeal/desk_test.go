@@ -121,6 +121,7 @@ type fixture struct {
 	out    *published
 	now    time.Time
 	policy *Policy
+	blocks []Block // in force
 }
 
 func newFixture(t *testing.T, policy string) *fixture {
@@ -134,7 +135,7 @@ func newFixture(t *testing.T, policy string) *fixture {
 		t.Fatal(err)
 	}
 	f.Desk = New(Config{
-		Bucket: f.bucket, Keys: testKeys{key}, Publish: f.out, Policy: func() *Policy { return f.policy },
+		Bucket: f.bucket, Keys: testKeys{key}, Publish: f.out, Blocks: func(string) []Block { return f.blocks }, Policy: func() *Policy { return f.policy },
 		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return f.now },
 	})
 	return f
@@ -142,6 +143,7 @@ func newFixture(t *testing.T, policy string) *fixture {
 
 func (f *fixture) file(t *testing.T, block Block) (*Appeal, string) {
 	t.Helper()
+	f.blocks = []Block{block}
 	code := NewCode()
 	a, err := f.File(t.Context(), code, Filing{Name: "bad.example", Reason: "It is my shop, and it is safe.", Language: "fr", Block: block})
 	if err != nil {
@@ -217,7 +219,9 @@ func TestUpheldAppealIsPublished(t *testing.T) {
 		want  journal.Change
 	}{
 		"lists":               {Block{Lists: []string{"a list"}, Entry: "example"}, journal.Change{Do: journal.Allow, Name: "bad.example"}},
-		"operators":           {Block{Operator: true, Entry: "example"}, journal.Change{Do: journal.Withdraw, Name: "example"}},
+		"operators":           {Block{Operator: true, Entry: "bad.example"}, journal.Change{Do: journal.Withdraw, Name: "bad.example"}},
+		"operators, above":    {Block{Operator: true, Entry: "example"}, journal.Change{Do: journal.Allow, Name: "bad.example"}},
+		"operators, target":   {Block{Operator: true, Entry: "bad.example", Target: "x.bad.example"}, journal.Change{Do: journal.Allow, Name: "bad.example"}},
 		"lists and operators": {Block{Operator: true, Lists: []string{"a list"}, Entry: "example"}, journal.Change{Do: journal.Allow, Name: "bad.example"}},
 	} {
 		f := newFixture(t, "")
@@ -244,14 +248,17 @@ func TestOrderNeedsSecondPerson(t *testing.T) {
 		t.Fatalf("after the first decision: %+v, %v", a, err)
 	}
 	for name, by := range map[string]By{"same token": alice, "same person": {"another-token", "alice"}} {
-		if _, err := f.Confirm(t.Context(), a.Number, by); kindOf(err) != Forbidden {
+		if _, err := f.Confirm(t.Context(), a.Number, by, Uphold, Safe); kindOf(err) != Forbidden {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if _, err := f.Decide(t.Context(), a.Number, bob, Decision{Reject, Dangerous, ""}); kindOf(err) != Conflict {
 		t.Errorf("another person decides otherwise: %v", err)
 	}
-	if a, err = f.Confirm(t.Context(), a.Number, bob); err != nil || a.State != Upheld || a.Second != bob.Token || len(f.out.sets) != 1 {
+	if _, err := f.Confirm(t.Context(), a.Number, bob, Reject, Dangerous); kindOf(err) != Conflict {
+		t.Errorf("another decision than the recorded one is confirmed: %v", err)
+	}
+	if a, err = f.Confirm(t.Context(), a.Number, bob, Uphold, Safe); err != nil || a.State != Upheld || a.Second != bob.Token || len(f.out.sets) != 1 {
 		t.Errorf("after the confirmation: %+v, %v", a, err)
 	}
 }
@@ -268,6 +275,74 @@ func TestBlockIsSuspendedUntilTheDecision(t *testing.T) {
 	}
 	if a, err := f.Decide(t.Context(), a.Number, alice, Decision{Reject, Dangerous, ""}); err != nil || len(f.out.undone) != 1 || f.out.undone[0] != a.Suspension {
 		t.Errorf("after the rejection: %+v, %v; undone %v", a, err, f.out.undone)
+	}
+}
+
+// TestLaterOrderNeedsSecondPerson checks that the blocks in force at the decision count, not only the one that was known when the appeal was filed.
+func TestLaterOrderNeedsSecondPerson(t *testing.T) {
+	f := newFixture(t, "suspend = ['lists']\n")
+	a, _ := f.file(t, Block{Lists: []string{"a list"}})
+	f.blocks = append(f.blocks, Block{Mark: "censored", Operator: true, Decision: "arcom-1"})
+	if a, err := f.Decide(t.Context(), a.Number, alice, Decision{Uphold, Safe, ""}); err != nil || a.State != Second {
+		t.Errorf("%+v, %v", a, err)
+	}
+	sets := len(f.out.sets)
+	code := NewCode()
+	if b, err := f.File(t.Context(), code, Filing{Name: "sub.bad.example", Reason: "long enough to be read", Block: Block{Lists: []string{"a list"}}}); err != nil || b.Suspension != "" || len(f.out.sets) != sets {
+		t.Errorf("a name that an order blocks too is suspended: %+v, %v", b, err)
+	}
+}
+
+// TestAppealsAboutOneNameShareSuspension checks that the name is blocked again when all appeals about it are rejected, and when they end undecided.
+func TestAppealsAboutOneNameShareSuspension(t *testing.T) {
+	f := newFixture(t, "suspend = ['lists']\nanswer = '2d'\nretention = '3d'\n")
+	block := Block{Lists: []string{"a list"}}
+	a, _ := f.file(t, block)
+	b, _ := f.file(t, block)
+	if a.Suspension == "" || b.Suspension != a.Suspension || len(f.out.sets) != 1 {
+		t.Fatalf("suspensions %q and %q: %v", a.Suspension, b.Suspension, f.out.sets)
+	}
+	for i, number := range []string{a.Number, b.Number} {
+		if _, err := f.Decide(t.Context(), number, alice, Decision{Reject, Dangerous, ""}); err != nil || len(f.out.undone) != i {
+			t.Errorf("rejection %d: %v; undone %v", i+1, err, f.out.undone)
+		}
+	}
+	c, _ := f.file(t, block)
+	f.out.fail = errors.New("the journal cannot be written")
+	f.now = f.now.Add(4 * 24 * time.Hour)
+	f.sweep(t.Context())
+	if _, err := f.Get(t.Context(), c.Number); err != nil {
+		t.Errorf("an appeal ended before its suspension: %v", err)
+	}
+	f.out.fail = nil
+	f.sweep(t.Context())
+	if _, err := f.Get(t.Context(), c.Number); kindOf(err) != NotFound || len(f.out.undone) != 2 || f.out.undone[1] != c.Suspension {
+		t.Errorf("after the retention: %v; undone %v", err, f.out.undone)
+	}
+}
+
+// TestManyProposalsLeaveRoom checks that a reviewer who changes a decision again and again does not damage the appeal.
+func TestManyProposalsLeaveRoom(t *testing.T) {
+	f := newFixture(t, "")
+	f.blocks = []Block{{Mark: "censored"}}
+	a, err := f.File(t.Context(), NewCode(), Filing{Name: "bad.example", Reason: strings.Repeat("\u2028", maxReason), Block: f.blocks[0]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refusals := 0
+	for i := range 40 {
+		_, err := f.Decide(t.Context(), a.Number, alice, Decision{Uphold, Safe, strings.Repeat("<", maxNote-i)})
+		if kindOf(err) == Conflict {
+			refusals++
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a, err = f.Get(t.Context(), a.Number); err != nil || a.State != Second || refusals == 0 {
+		t.Fatalf("%+v, %v; %d refusals", a, err, refusals)
+	}
+	if a, err = f.Confirm(t.Context(), a.Number, bob, Uphold, Safe); err != nil || a.State != Upheld || !a.IsApplied {
+		t.Errorf("%+v, %v", a, err)
 	}
 }
 

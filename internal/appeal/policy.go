@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,11 +93,15 @@ func (p *Policy) check() error {
 	return nil
 }
 
-// needsSecond reports whether a second person must confirm a decision about a block.
-func (p *Policy) needsSecond(b *Block) bool { return b.matches(p.Second) }
+// needsSecond reports whether a second person must confirm a decision about blocks.
+func (p *Policy) needsSecond(blocks []Block) bool {
+	return slices.ContainsFunc(blocks, func(b Block) bool { return b.matches(p.Second) })
+}
 
-// suspends reports whether a block is suspended until the decision.
-func (p *Policy) suspends(b *Block) bool { return b.matches(p.Suspend) }
+// suspends reports whether blocks are suspended until the decision: all of them must be such.
+func (p *Policy) suspends(blocks []Block) bool {
+	return len(blocks) > 0 && !slices.ContainsFunc(blocks, func(b Block) bool { return !b.matches(p.Suspend) })
+}
 
 // matches reports whether one of the patterns describes the block.
 func (b *Block) matches(patterns []string) bool {

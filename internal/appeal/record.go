@@ -57,6 +57,7 @@ type Block struct {
 	Lists    []string `json:"lists,omitempty" doc:"The lists that blocked the name."`
 	Operator bool     `json:"operator,omitempty" doc:"Whether operators blocked the name, possibly in addition to lists."`
 	Decision string   `json:"decision,omitempty" doc:"The number that the authority gave its decision."`
+	Target   string   `json:"target,omitempty" doc:"The name or address in the answer that was blocked, if it was not the name itself."`
 }
 
 // Outcome is the result of a review.
@@ -102,14 +103,15 @@ type stored struct {
 }
 
 const (
-	maxReason  = 2000 // characters of a reason
-	minReason  = 10
-	maxNote    = 1000     // bytes of a note
-	maxEmail   = 254      // bytes (RFC 5321 section 4.5.3.1.3)
-	maxRecords = 32       // of one appeal
-	maxStored  = 64 << 10 // bytes of one appeal
-	maxLists   = 20       // lists that are recorded
-	maxEncoded = 16 << 10 // bytes of one record
+	maxReason    = 2000 // characters of a reason
+	minReason    = 10
+	maxNote      = 1000      // bytes of a note
+	maxEmail     = 254       // bytes (RFC 5321 section 4.5.3.1.3)
+	maxProposals = 8         // decisions that wait for a second person, one after the other
+	maxRecords   = 32        // of one appeal
+	maxStored    = 192 << 10 // bytes of one appeal: the longest filing and maxProposals of the longest notes, in base64
+	maxLists     = 20        // lists that are recorded
+	maxEncoded   = 16 << 10  // bytes of one record
 )
 
 var errDamaged = errors.New("the records of the appeal are damaged")
@@ -159,15 +161,21 @@ func (d *Desk) add(s *stored, r Record) ([]byte, error) {
 		r.Previous = d.cfg.Keys.Hash(s.Records[n-1])
 	}
 	r.Time = d.cfg.Now().UnixMilli()
-	payload, err := json.Marshal(r)
-	if err != nil {
+	var payload bytes.Buffer
+	encoder := json.NewEncoder(&payload) // ends with a line feed
+	encoder.SetEscapeHTML(false)         // text is shorter, and pages escape it
+	if err := encoder.Encode(r); err != nil {
 		return nil, err
 	}
-	if len(payload) > maxEncoded {
-		return nil, fmt.Errorf("the record has %d bytes, more than %d", len(payload), maxEncoded)
+	if payload.Len() > maxEncoded {
+		return nil, fmt.Errorf("the record has %d bytes, more than %d", payload.Len(), maxEncoded)
 	}
-	s.Records = append(s.Records, d.cfg.Keys.Seal(signing.KindAppeal, append(payload, '\n')))
-	return json.Marshal(s)
+	s.Records = append(s.Records, d.cfg.Keys.Seal(signing.KindAppeal, payload.Bytes()))
+	data, err := json.Marshal(s)
+	if err == nil && len(data) > maxStored {
+		err = fmt.Errorf("the appeal would have %d bytes, more than %d", len(data), maxStored)
+	}
+	return data, err
 }
 
 func unixTime(seconds int64) time.Time { return time.Unix(seconds, 0).UTC() }

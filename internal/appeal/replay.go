@@ -42,6 +42,7 @@ type Appeal struct {
 	IsApplied  bool   // no step of the decision is missing
 
 	reviewerPerson string
+	proposals      int
 }
 
 // replay returns the appeal that records describe.
@@ -92,6 +93,7 @@ func (a *Appeal) decide(r Record, at time.Time) {
 		a.Second = r.By
 	}
 	if r.Kind == proposed {
+		a.proposals++
 		a.State, a.Second = Second, ""
 		a.Reviewer, a.reviewerPerson = r.By, r.Person
 		return

@@ -34,20 +34,31 @@ func (d *Desk) sweep(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if now.Sub(a.Filed) >= policy.Retention {
-			if err := d.cfg.Bucket.Delete(ctx, a.Number); err != nil {
-				d.cfg.Log.Error("deleting an appeal at the end of its retention failed; control tries again", "appeal", a.Number, "error", err)
-			} else {
-				continue
-			}
+		if now.Sub(a.Filed) >= policy.Retention && d.end(ctx, a) {
+			continue
 		}
 		present[a.Number] = true
-		if !a.State.IsDecided() && a.Suspension == "" && policy.suspends(&a.Block) {
+		if !a.State.IsDecided() && a.Suspension == "" {
 			d.suspend(ctx, a.Number)
 		}
 		_, _ = d.finish(ctx, a) // it logs its errors
 	}
 	d.forget(present)
+}
+
+// end deletes an appeal at the end of its retention, and reports whether it did. The suspension of an undecided one ends first.
+func (d *Desk) end(ctx context.Context, a *Appeal) bool {
+	var err error
+	if !a.State.IsDecided() {
+		err = d.endSuspension(ctx, a)
+	}
+	if err == nil {
+		err = d.cfg.Bucket.Delete(ctx, a.Number)
+	}
+	if err != nil {
+		d.cfg.Log.Error("deleting an appeal at the end of its retention failed; control tries again", "appeal", a.Number, "error", err)
+	}
+	return err == nil
 }
 
 // note keeps the summary of an appeal.

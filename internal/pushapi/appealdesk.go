@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
+	"rempart/blocklist"
 	"rempart/internal/appeal"
 	"rempart/internal/changeset"
 	"rempart/internal/journal"
@@ -18,9 +20,43 @@ func (a *API) openAppeals() {
 		return
 	}
 	a.appeals = appeal.New(appeal.Config{
-		Bucket: a.cfg.Control.Stream.Bucket(stream.Appeals), Keys: controlKeys{a.cfg.Control}, Publish: appealPublisher{a},
+		Bucket: a.cfg.Control.Stream.Bucket(stream.Appeals), Keys: controlKeys{a.cfg.Control}, Publish: appealPublisher{a}, Blocks: a.blocksOf,
 		Policy: a.cfg.AppealPolicy, Log: a.log,
 	})
+}
+
+// blocksOf returns all blocks of a name that are in force: of the name itself, and of the names above it. Changes for some servers only take part too.
+func (a *API) blocksOf(name string) (all []appeal.Block) {
+	wire, err := blocklist.AppendName(nil, name)
+	if err != nil {
+		return nil
+	}
+	st, now := a.cfg.Control.State(), time.Now().Unix()
+	inForce := func(start, expiry int64) bool { return start <= now && (expiry == 0 || now < expiry) }
+	for rest := wire; len(rest) > 1; rest = rest[1+int(rest[0]):] {
+		for _, e := range st.View().Claims(rest) {
+			reaches := e.Scope&blocklist.Exact != 0
+			if len(rest) < len(wire) {
+				reaches = e.Scope&blocklist.Below != 0
+			}
+			if e.Decision != blocklist.Block || !reaches || !e.HasQuorum || !inForce(e.Start, e.Expiry) {
+				continue
+			}
+			b := appeal.Block{Entry: e.Name, Category: e.Category.String(), Mark: journal.MarkText(e.Mark), Decision: e.ID}
+			for _, source := range e.Sources {
+				if b.Operator = b.Operator || source == journal.Operator; source != journal.Operator {
+					b.Lists = append(b.Lists, source)
+				}
+			}
+			all = append(all, b)
+		}
+		for _, s := range st.Scoped {
+			if c := &s.Change; c.Name == blocklist.NameText(rest) && c.Do == journal.Block && inForce(c.Start, c.Expiry) {
+				all = append(all, appeal.Block{Entry: c.Name, Category: c.Category, Mark: c.Mark, Decision: c.Decision, Operator: true})
+			}
+		}
+	}
+	return all
 }
 
 // Appeals returns the desk of appeals; nil without a policy for them.

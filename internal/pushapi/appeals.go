@@ -72,6 +72,15 @@ type decisionInput struct {
 	}
 }
 
+type confirmationInput struct {
+	decodedBody
+	Number string `path:"number" maxLength:"32" doc:"The number of the appeal."`
+	Body   struct {
+		Outcome appeal.Outcome `json:"outcome" enum:"upheld,rejected" doc:"The decision that the second person read."`
+		Why     appeal.Why     `json:"why" enum:"safe,repaired,dangerous,authority,unclear" doc:"The reason that the second person read."`
+	}
+}
+
 const appealsTag = "appeals"
 
 // desk returns the desk of appeals, or the error of a control that handles none.
@@ -99,7 +108,7 @@ func (a *API) registerAppeals() {
 	add(a, operation{
 		id: "confirm", method: http.MethodPost, path: "/v1/appeals/{number}/confirmation", tag: appealsTag, roles: []Role{Reviewer, Approver}, errors: decided, publishes: true,
 		summary:     "Confirm the decision of another person",
-		description: "The person who decided cannot confirm the decision.",
+		description: "The person who decided cannot confirm the decision. The request names the decision, so that nobody confirms one that was changed meanwhile.",
 	}, a.confirmAppeal)
 }
 
@@ -158,13 +167,13 @@ func (a *API) decideAppeal(ctx context.Context, in *decisionInput) (*appealOutpu
 	return appealResult(desk.Decide(ctx, in.Number, reviewer(ctx), appeal.Decision{Outcome: in.Body.Outcome, Why: in.Body.Why, Note: in.Body.Note}))
 }
 
-func (a *API) confirmAppeal(ctx context.Context, in *appealInput) (*appealOutput, error) {
+func (a *API) confirmAppeal(ctx context.Context, in *confirmationInput) (*appealOutput, error) {
 	desk, err := a.desk()
 	if err != nil {
 		return nil, err
 	}
 	callerOf(ctx).about = in.Number
-	return appealResult(desk.Confirm(ctx, in.Number, reviewer(ctx)))
+	return appealResult(desk.Confirm(ctx, in.Number, reviewer(ctx), in.Body.Outcome, in.Body.Why))
 }
 
 // statusOfAppeal returns the HTTP status of each kind of failure of a step of an appeal.

@@ -45,6 +45,15 @@ func (f *fixture) decide(t *testing.T, who, number, outcome, why string) *answer
 	return f.call(t, who, http.MethodPost, "/v1/appeals/"+number+"/decision", "application/json", bytes.NewReader(body))
 }
 
+func (f *fixture) confirm(t *testing.T, who, number, outcome, why string) *answer {
+	t.Helper()
+	body, err := json.Marshal(map[string]string{"outcome": outcome, "why": why})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f.call(t, who, http.MethodPost, "/v1/appeals/"+number+"/confirmation", "application/json", bytes.NewReader(body))
+}
+
 type appealsJSON struct {
 	Appeals []pushapi.Appeal
 	More    bool
@@ -74,7 +83,8 @@ func TestUpheldAppealLetsTheNamePass(t *testing.T) {
 			t.Errorf("the change set does not refer to the appeal: %+v", r)
 		}
 	}
-	f.wants(t, "bad.example", blocklist.Pass)
+	f.wants(t, "www.bad.example", blocklist.Allowed)
+	f.wants(t, "bad.example", blocklist.BlockedBy) // the appeal was about a name below it
 	f.wants(t, "other.example", blocklist.Allowed)
 	if all := into[appealsJSON](t, f.get(t, "joe", "/v1/appeals?state=upheld&limit=1"), http.StatusOK); len(all.Appeals) != 1 || !all.More || all.Upheld["a list"] != 1 {
 		t.Errorf("upheld appeals: %+v", all)
@@ -93,8 +103,8 @@ func TestAppealAgainstAnOrder(t *testing.T) {
 		t.Fatalf("after the first decision: %+v", a)
 	}
 	f.wants(t, "bad.example", blocklist.Allowed)
-	refused(t, f.post(t, "rita", "/v1/appeals/"+number+"/confirmation"), http.StatusForbidden, "")
-	if a := into[pushapi.Appeal](t, f.post(t, "rob", "/v1/appeals/"+number+"/confirmation"), http.StatusOK); a.State != appeal.Rejected || a.Second != "rob" {
+	refused(t, f.confirm(t, "rita", number, "rejected", "dangerous"), http.StatusForbidden, "")
+	if a := into[pushapi.Appeal](t, f.confirm(t, "rob", number, "rejected", "dangerous"), http.StatusOK); a.State != appeal.Rejected || a.Second != "rob" {
 		t.Fatalf("after the confirmation: %+v", a)
 	}
 	f.wants(t, "bad.example", blocklist.BlockedBy)

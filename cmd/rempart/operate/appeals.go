@@ -172,7 +172,7 @@ func writeAppeal(out io.Writer, a *pushapi.Appeal) error {
 	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(tw, "%s\t%s\n", a.Number, a.State)
 	writeFacts(tw, "  %s\t%s\n", [][2]string{
-		{"name", a.Name}, {"entry", a.Block.Entry}, {"category", a.Block.Category}, {"legal ground", a.Block.Mark}, {"blocked by", blockers(a)},
+		{"name", a.Name}, {"entry", a.Block.Entry}, {"redirects to", a.Block.Target}, {"category", a.Block.Category}, {"legal ground", a.Block.Mark}, {"blocked by", blockers(a)},
 		{"appellant", who}, {"language", a.Language}, {"e-mail", email}, {"reason", strconv.Quote(a.Reason)}, {"filed", report.Moment(a.Filed)}, {"answer due", report.Moment(a.Due)},
 		{"suspended by", a.Suspension}, {"decision", string(a.Outcome)}, {"because", string(a.Why)}, {"note", note}, {"reviewer", a.Reviewer},
 		{"confirmed by", a.Second}, {"decided", momentOrNone(a.Decided)}, {"change set", a.ChangeSet}, {"version", version},
@@ -215,10 +215,11 @@ func decideCommand(outcome appeal.Outcome) *cobra.Command {
 }
 
 func confirmCommand() *cobra.Command {
-	var tokenFile string
+	var tokenFile, outcome string
 	cmd := &cobra.Command{
 		Use: "confirm NUMBER", Short: "Confirm another person's decision about an appeal", Args: cobra.ExactArgs(1),
-		Long: `Confirm the decision of another person about an appeal, so that it takes effect. The person who decided cannot confirm the decision.
+		Long: `Confirm the decision of another person about an appeal, so that it takes effect. The person who decided cannot confirm the decision. --outcome says which decision you
+read ("rempart appeals show"); if it was changed meanwhile, nothing is confirmed.
 ` + apiHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := openAPI(tokenFile)
@@ -226,13 +227,21 @@ func confirmCommand() *cobra.Command {
 				return err
 			}
 			var a pushapi.Appeal
-			if _, err := c.post(cmd.Context(), appealPath(args[0])+"/confirmation", nil, true, &a); err != nil {
+			if _, err := c.get(cmd.Context(), appealPath(args[0]), nil, &a); err != nil {
+				return err
+			}
+			body := map[string]string{"outcome": outcome, "why": string(a.Why)}
+			if _, err := c.post(cmd.Context(), appealPath(args[0])+"/confirmation", body, true, &a); err != nil {
 				return err
 			}
 			return writeDecision(cmd.OutOrStdout(), &a)
 		},
 	}
 	tokenFlag(cmd, &tokenFile)
+	cmd.Flags().StringVar(&outcome, "outcome", "", "the decision that you confirm: upheld or rejected")
+	if err := cmd.MarkFlagRequired("outcome"); err != nil {
+		panic(err) // the flag is defined above
+	}
 	return cmd
 }
 
@@ -241,7 +250,7 @@ func writeDecision(out io.Writer, a *pushapi.Appeal) error {
 	text := "rejected: the block stays"
 	switch {
 	case a.State == appeal.Second:
-		text = fmt.Sprintf("needs confirmation by a second person: review it with \"rempart appeals show %s\", then run \"rempart appeals confirm %s\"", a.Number, a.Number)
+		text = fmt.Sprintf("needs confirmation by a second person: review it with \"rempart appeals show %s\", then run \"rempart appeals confirm %s --outcome %s\"", a.Number, a.Number, a.Outcome)
 	case a.State == appeal.Upheld && a.ChangeSet == "":
 		text = "upheld: control publishes the change set as soon as it can"
 	case a.State == appeal.Upheld && a.Version == 0:
