@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // Public are the settings of the pages that the public sees.
@@ -25,7 +27,7 @@ const (
 
 // checkPublic checks the settings of the public pages.
 func (c *Config) checkPublic(bad func(variable, right string)) {
-	if u, err := url.Parse(c.Portal); c.Portal != "" && (err != nil || u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())) || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || len(c.Portal) > maxHostName) {
+	if c.Portal != "" && !isOrigin(c.Portal) {
 		bad("PORTAL", "an https URL without a path, like https://filter.isp.example")
 	}
 	if c.Statistics != 0 && (c.Statistics < leastStatistics || c.Statistics > maxStatistics) {
@@ -35,4 +37,20 @@ func (c *Config) checkPublic(bad func(variable, right string)) {
 	if len(c.Cert)+len(c.ACME) == 0 && slices.ContainsFunc(c.PortalListen, isPublic) {
 		bad("PORTAL_LISTEN", "set "+Prefix+"CERT and "+Prefix+"KEY, or "+Prefix+"ACME: without a certificate the portal is served on loopback addresses only, like 127.0.0.1:8443")
 	}
+}
+
+// isOrigin reports whether text is an https URL of a host, with a port or without, and nothing else; http is allowed for this machine.
+func isOrigin(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil || len(text) > maxHostName || u.Scheme+"://"+u.Host != text || strings.HasSuffix(text, ":") {
+		return false
+	}
+	host := strings.ToLower(u.Hostname())
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return false
+		}
+	}
+	_, addressErr := netip.ParseAddr(host)
+	return u.Scheme == "https" && (hostName.MatchString(host) || addressErr == nil) || u.Scheme == "http" && loopback(host)
 }

@@ -106,9 +106,11 @@ func (r *Recorder) Record() error {
 	if r.today.Date == "" {
 		r.today = day{Date: date, Sizes: sizes}
 	}
-	if r.today.Date < date {
-		if err := r.publish(&sizes); err != nil {
-			return err
+	if r.today.Date != date {
+		if r.today.Date < date { // otherwise the clock was wrong, and the day never was
+			if err := r.publish(&sizes); err != nil {
+				return err
+			}
 		}
 		r.today = day{Date: date, Sizes: sizes}
 		r.forget()
@@ -132,7 +134,7 @@ func (r *Recorder) publish(sizes *Sizes) error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteBytes(filepath.Join(r.config.Dir, r.today.Date+".json"), data)
+	return durable.WriteBytes(fileOf(r.config.Dir, r.today.Date), data)
 }
 
 // forget removes the files of old days.
@@ -142,9 +144,12 @@ func (r *Recorder) forget() {
 		return
 	}
 	for _, date := range dates[:max(0, len(dates)-keepDays)] {
-		_ = os.Remove(filepath.Join(r.config.Dir, date+".json")) // tried again on the next day
+		_ = os.Remove(fileOf(r.config.Dir, date)) // tried again on the next day
 	}
 }
+
+// fileOf returns the path of the file of a day.
+func fileOf(dir, date string) string { return filepath.Join(dir, date+".json") }
 
 // days returns the dates of the files in a folder, in order.
 func days(dir string) ([]string, error) {
@@ -174,11 +179,11 @@ func Read(dir string, most int) ([]Row, error) {
 	}
 	all := []Row{}
 	for _, date := range dates[max(0, len(dates)-most):] {
-		info, err := os.Stat(filepath.Join(dir, date+".json"))
+		info, err := os.Stat(fileOf(dir, date))
 		if err != nil || info.Size() > maxFile {
 			continue
 		}
-		data, err := os.ReadFile(filepath.Join(dir, date+".json"))
+		data, err := os.ReadFile(fileOf(dir, date))
 		if err != nil {
 			continue
 		}

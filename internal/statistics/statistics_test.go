@@ -186,6 +186,47 @@ func TestFormats(t *testing.T) {
 	}
 }
 
+// TestWrongClock checks that a clock that was once far in the future does not stop the statistics.
+func TestWrongClock(t *testing.T) {
+	dir := t.TempDir()
+	noon := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
+	r := newRecording(t, dir, noon.AddDate(12, 0, 0))
+	r.turn(t)
+	for range 3 {
+		r.now = noon
+		r.turn(t)
+		noon = noon.AddDate(0, 0, 1)
+	}
+	if dates, err := days(dir); err != nil || len(dates) != 2 || dates[0] != "2026-11-29" {
+		t.Errorf("days %v, %v", dates, err)
+	}
+}
+
+// TestPublishedIsReadOncePerDay checks that readers share the bytes until a day is added.
+func TestPublishedIsReadOncePerDay(t *testing.T) {
+	dir := t.TempDir()
+	p := NewPublished(dir, 10)
+	if data, _, err := p.CSV(); err != nil || string(data) != "date,measure,key,value\r\n" {
+		t.Errorf("before the first day: %q, %v", data, err)
+	}
+	r := newRecording(t, dir, time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC))
+	for range 3 {
+		r.turn(t)
+		r.now = r.now.AddDate(0, 0, 1)
+	}
+	first, _, err := p.CSV()
+	if err != nil || strings.Count(string(first), "queries") != 2 {
+		t.Fatalf("%q, %v", first, err)
+	}
+	if again, _, _ := p.CSV(); &again[0] != &first[0] {
+		t.Error("the bytes were made again")
+	}
+	r.turn(t)
+	if next, _, err := p.JSON(); err != nil || strings.Count(string(next), `"queries"`) != 3 {
+		t.Errorf("after another day: %q, %v", next, err)
+	}
+}
+
 func TestFullDiskIsReported(t *testing.T) {
 	r := newRecording(t, t.TempDir(), time.Now())
 	r.config.Dir = filepath.Join(r.config.Dir, "gone")

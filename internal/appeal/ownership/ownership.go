@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -17,7 +18,7 @@ const (
 	prefix  = "_rempart-appeal."
 	file    = "/.well-known/rempart-appeal.txt"
 	before  = "rempart-appeal="
-	timeout = 5 * time.Second // for each of the two ways
+	timeout = 7 * time.Second // for all ways together: the reader waits
 	maxBody = 4 << 10         // bytes of the file that are read
 	maxTXT  = 100             // TXT records that are compared
 )
@@ -44,14 +45,33 @@ func Record(name string) string { return prefix + name }
 // File returns the URL of the file that may hold the text.
 func File(name string) string { return "https://" + name + file }
 
-// Check reports whether the text is published for a name.
+// Check reports whether the text is published for a name. It looks in all places at once.
 func (c *Checker) Check(ctx context.Context, name, text string) bool {
-	return c.inDNS(ctx, name, text) || c.inFile(ctx, "https", name, text) || c.inFile(ctx, "http", name, text)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	places := []func() bool{
+		func() bool { return c.inDNS(ctx, name, text) },
+		func() bool { return c.inFile(ctx, "https", name, text) },
+		func() bool { return c.inFile(ctx, "http", name, text) },
+	}
+	found := make(chan bool, len(places))
+	for _, look := range places {
+		go func() { found <- look() }()
+	}
+	for range places {
+		select {
+		case yes := <-found:
+			if yes {
+				return true
+			}
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return false
 }
 
 func (c *Checker) inDNS(ctx context.Context, name, text string) bool {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
 	records, err := c.LookupTXT(ctx, Record(name)+".")
 	if err != nil {
 		return false
@@ -66,8 +86,6 @@ func (c *Checker) inDNS(ctx context.Context, name, text string) bool {
 
 // inFile fetches the file. It follows no redirect: another site's file proves nothing.
 func (c *Checker) inFile(ctx context.Context, scheme, name, text string) bool {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
 	transport := &http.Transport{DialContext: c.dialPublic, DisableKeepAlives: true, MaxResponseHeaderBytes: 16 << 10}
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+name+file, nil)
@@ -104,8 +122,13 @@ func (c *Checker) dialPublic(ctx context.Context, network, address string) (net.
 	return conn, nil
 }
 
-var shared = netip.MustParsePrefix("100.64.0.0/10")
+// notPublic are networks that are neither private nor loopback, and yet no site is in them: those of providers, tests, translation and tunnels, which may lead into
+// this machine's own network.
+var notPublic = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("192.0.0.0/24"), netip.MustParsePrefix("198.18.0.0/15"),
+	netip.MustParsePrefix("240.0.0.0/4"), netip.MustParsePrefix("64:ff9b::/32"), netip.MustParsePrefix("2001::/23"), netip.MustParsePrefix("2002::/16"),
+}
 
 func publicAddress(a netip.Addr) bool {
-	return a.IsGlobalUnicast() && !a.IsPrivate() && !shared.Contains(a)
+	return a.IsGlobalUnicast() && !a.IsPrivate() && !slices.ContainsFunc(notPublic, func(p netip.Prefix) bool { return p.Contains(a) })
 }

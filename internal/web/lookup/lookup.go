@@ -45,6 +45,16 @@ type Result struct {
 // IsBlocked reports whether a client that asks for the name now reaches the warning page instead.
 func (r *Result) IsBlocked() bool { return r.Outcome == Blocked && !r.Observed }
 
+// IsHostName reports whether the name consists of letters, digits, hyphens, underscores and dots only.
+func (r *Result) IsHostName() bool { return IsHostName(r.Name) }
+
+// IsHostName reports whether a name consists of letters, digits, hyphens, underscores and dots only, so that it has no meaning for a shell.
+func IsHostName(name string) bool {
+	return name != "" && name[0] != '-' && !strings.ContainsFunc(name, func(c rune) bool {
+		return !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.')
+	})
+}
+
 // Of describes a view's verdict on judged, which is a name or the target in its answer. name is canonical. operator is the name of the source of the operators'
 // decisions.
 func Of(view *blocklist.View, name, judged []byte, verdict blocklist.Verdict, operator string) Result {
@@ -78,17 +88,21 @@ func Of(view *blocklist.View, name, judged []byte, verdict blocklist.Verdict, op
 	return r
 }
 
+// maxFileName is the longest name of a file in a URL that is shown, in bytes.
+const maxFileName = 40
+
 // ListName returns the name of a list as readers know it: the host and file of a URL, the file of a path, any other name as it is. Folders of this machine and
-// secrets in a URL are not shown.
+// parts of a URL that may be a key are not shown.
 func ListName(source string) string {
 	if source == "" {
 		return ""
 	}
 	if u, err := url.Parse(source); err == nil && u.Host != "" {
-		if u.Path == "" || u.Path == "/" {
+		base := path.Base(u.Path)
+		if ext := path.Ext(base); ext == "" || ext == base || len(base) > maxFileName { // it may be a key
 			return u.Hostname()
 		}
-		return u.Hostname() + " " + path.Base(u.Path)
+		return u.Hostname() + " " + base
 	}
 	return path.Base(strings.ReplaceAll(source, `\`, "/"))
 }

@@ -52,11 +52,19 @@ func TestResultDescribesTheDecidingEntry(t *testing.T) {
 
 func TestListNames(t *testing.T) {
 	var got []string
-	for _, source := range []string{"phishing-army", "/etc/rempart/lists/bad.txt", `C:\lists\bad.txt`, "https://user:secret@lists.example/a/b.txt?token=x", "https://lists.example", "built in", ""} {
+	for _, source := range []string{"phishing-army", "/etc/rempart/lists/bad.txt", `C:\lists\bad.txt`, "https://user:secret@lists.example/a/b.txt?token=x", "https://lists.example", "https://lists.example/v1/download/0123456789abcdef", "https://lists.example/k/secret/", "built in", ""} {
 		got = append(got, ListName(source))
 	}
-	want := []string{"phishing-army", "bad.txt", "bad.txt", "lists.example b.txt", "lists.example", "built in", ""}
+	want := []string{"phishing-army", "bad.txt", "bad.txt", "lists.example b.txt", "lists.example", "lists.example", "lists.example", "built in", ""}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestHostNames(t *testing.T) {
+	for name, want := range map[string]bool{"a.example": true, "xn--a_b.example": true, "x&reboot&.bad.com": false, "a'b.com": false, "-x.com": false, "": false, "a b": false} {
+		if IsHostName(name) != want {
+			t.Errorf("%q: %v", name, !want)
+		}
 	}
 }

@@ -128,6 +128,11 @@ func (p *Portal) fileAppeal(w http.ResponseWriter, r *http.Request) {
 		Code: value("code"), Name: value("name"), Reason: strings.ReplaceAll(value("reason"), "\r\n", "\n"), Email: value("email"), Owner: value("role") == "owner",
 	}
 	client := lookup.Client(r)
+	if !p.searches.allow(client, p.config.Now()) {
+		f.Notice = lang.Appeal.Busy
+		p.writeForm(w, r, http.StatusTooManyRequests, f)
+		return
+	}
 	name, err := p.config.Parse(f.Name)
 	if err != nil || len(name) == 1 || len(f.Name) > maxTyped {
 		f.Wrong = "name"
@@ -177,6 +182,10 @@ type foreignText struct{ Lang, Text string }
 
 // serveReceipt serves the page of a request.
 func (p *Portal) serveReceipt(w http.ResponseWriter, r *http.Request) {
+	if lang := p.config.Site.Language(r); !p.searches.allow(lookup.Client(r), p.config.Now()) {
+		p.write(w, r, lang, "message", layout.Page{Status: http.StatusTooManyRequests, Title: lang.Appeal.Title, Data: lang.Portal.Busy})
+		return
+	}
 	a, err := p.config.Appeals.Find(r.Context(), r.PathValue("code"))
 	p.writeReceipt(w, r, a, err, false)
 }
@@ -214,7 +223,7 @@ func (p *Portal) receiptOf(r *http.Request, lang *texts.Language, a *Appeal, tri
 	t := &lang.Appeal
 	code := r.PathValue("code")
 	c := receipt{
-		Code: code, Number: a.Number, Name: layout.DisplayName(a.Name), Address: origin(r) + "/appeal/" + url.PathEscape(code),
+		Code: code, Number: a.Number, Name: layout.DisplayName(a.Name), Address: p.origin(r) + "/appeal/" + url.PathEscape(code),
 		State: []string{t.Open, t.Second, t.Upheld, t.Rejected}[a.State], Date: lang.FormatDate(a.Filed), AnswerBy: lang.FormatDate(a.Due),
 		Service: a.Service, Contact: a.Contact, Note: a.Note, Proof: a.Proof, Record: a.ProofName, File: a.ProofFile, Proved: a.Proved,
 		Silence: textIn(a.Silence, lang), Routes: textIn(a.Routes, lang),
@@ -228,9 +237,15 @@ func (p *Portal) receiptOf(r *http.Request, lang *texts.Language, a *Appeal, tri
 	return c
 }
 
-// origin returns the beginning of the addresses of this site, as the reader reached it.
-func origin(r *http.Request) string {
-	if r.TLS == nil {
+// maxHost is the longest Host field that is repeated in a page, in bytes.
+const maxHost = 260
+
+// origin returns the beginning of the addresses of this site: the configured one, or else as the reader reached it.
+func (p *Portal) origin(r *http.Request) string {
+	switch {
+	case p.config.Address != "" || len(r.Host) > maxHost:
+		return p.config.Address
+	case r.TLS == nil:
 		return "http://" + r.Host
 	}
 	return "https://" + r.Host

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"time"
 
+	"rempart/internal/statistics"
 	"rempart/internal/web/authority"
 	"rempart/internal/web/explain"
 	"rempart/internal/web/layout"
@@ -33,6 +34,7 @@ type Config struct {
 	History     func(ctx context.Context, name string) ([]Event, error)
 	Authorities func() *authority.Table  // nil for none
 	Appeals     Appeals                  // nil: requests for a review are not accepted here
+	Address     string                   // URL of the portal, for links that people keep; "": as the reader reached it
 	Devices     func() Devices           // returns how devices use this server; nil if this process answers no DNS
 	Statement   func() statement.Facts   // returns what the privacy statement says; nil if this process answers no DNS
 	Statistics  string                   // folder of the public statistics; "" for none
@@ -64,6 +66,8 @@ type Portal struct {
 	config     Config
 	templates  map[string]*template.Template // by the name of their file
 	statements map[string]statement.Texts    // by language; nil without Config.Statement
+	statistics *statistics.Published         // nil without Config.Statistics
+	pages      *rates
 	searches   *rates
 	appeals    *rates
 	handler    http.Handler
@@ -80,7 +84,7 @@ func New(c Config) (*Portal, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	p := &Portal{config: c, templates: map[string]*template.Template{}, searches: newRates(searchRate, searchBurst), appeals: newRates(appealRate, appealBurst)}
+	p := &Portal{config: c, templates: map[string]*template.Template{}, pages: newRates(pageRate, pageBurst), searches: newRates(searchRate, searchBurst), appeals: newRates(appealRate, appealBurst)}
 	footer, err := files.ReadFile("footer.html")
 	if err != nil {
 		return nil, err
@@ -111,6 +115,7 @@ func New(c Config) (*Portal, error) {
 		mux.HandleFunc("GET /.well-known/security.txt", p.serveSecurity)
 	}
 	if c.Statistics != "" {
+		p.statistics = statistics.NewPublished(c.Statistics, shownDays)
 		mux.HandleFunc("GET /statistics.csv", p.serveCSV)
 		mux.HandleFunc("GET /statistics.json", p.serveJSON)
 		mux.HandleFunc("GET /statistics-schema.json", p.serveSchema)
@@ -128,6 +133,11 @@ func New(c Config) (*Portal, error) {
 // ServeHTTP answers the requests of readers.
 func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if layout.Robots(w, r) {
+		return
+	}
+	if !p.pages.allow(lookup.Client(r), p.config.Now()) {
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "too many requests: wait a moment", http.StatusTooManyRequests)
 		return
 	}
 	p.handler.ServeHTTP(w, r)

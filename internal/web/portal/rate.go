@@ -11,6 +11,8 @@ import (
 )
 
 const (
+	pageRate    = 20.0      // requests per second of a client
+	pageBurst   = 200       // requests of a client at once
 	searchRate  = 1.0       // searches per second of a client
 	searchBurst = 30        // searches of a client at once
 	appealRate  = 5. / 3600 // requests for a review per second of a client
@@ -34,12 +36,15 @@ func newRates(each rate.Limit, burst int) *rates {
 
 // allow reports whether a client may do it now, which counts as once.
 func (l *rates) allow(client netip.Addr, now time.Time) bool {
-	if !client.IsValid() {
-		return true
+	var own, network netip.Prefix // those of all clients with an unknown address
+	if client.IsValid() {
+		own, network = fair.Client(client)
 	}
-	own, network := fair.Client(client)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if own == network {
+		return l.limiter(network, netFactor, now).AllowN(now, 1)
+	}
 	return l.limiter(network, netFactor, now).AllowN(now, 1) && l.limiter(own, 1, now).AllowN(now, 1)
 }
 

@@ -1,8 +1,9 @@
 package portal
 
 import (
-	"io"
+	"bytes"
 	"net/http"
+	"time"
 
 	"rempart/internal/statistics"
 )
@@ -11,25 +12,24 @@ import (
 const shownDays = 400
 
 // serveCSV serves the statistics as CSV.
-func (p *Portal) serveCSV(w http.ResponseWriter, _ *http.Request) {
+func (p *Portal) serveCSV(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Link", `</statistics-schema.json>; rel="describedby"; type="application/json"`)
-	p.serveStatistics(w, "text/csv; charset=utf-8; header=present", statistics.WriteCSV)
+	data, changed, err := p.statistics.CSV()
+	serveStatistics(w, r, "text/csv; charset=utf-8; header=present", data, changed, err)
 }
 
 // serveJSON serves the statistics as JSON.
-func (p *Portal) serveJSON(w http.ResponseWriter, _ *http.Request) {
-	p.serveStatistics(w, "application/json", statistics.WriteJSON)
+func (p *Portal) serveJSON(w http.ResponseWriter, r *http.Request) {
+	data, changed, err := p.statistics.JSON()
+	serveStatistics(w, r, "application/json", data, changed, err)
 }
 
 // serveSchema serves the description of the CSV.
-func (p *Portal) serveSchema(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Access-Control-Allow-Origin", "*")
-	_, _ = io.WriteString(w, statistics.Schema) // the reader closed the connection
+func (p *Portal) serveSchema(w http.ResponseWriter, r *http.Request) {
+	serveStatistics(w, r, "application/json", []byte(statistics.Schema), time.Time{}, nil)
 }
 
-func (p *Portal) serveStatistics(w http.ResponseWriter, mediaType string, write func(io.Writer, []statistics.Row) error) {
-	rows, err := statistics.Read(p.config.Statistics, shownDays)
+func serveStatistics(w http.ResponseWriter, r *http.Request, mediaType string, data []byte, changed time.Time, err error) {
 	if err != nil {
 		http.Error(w, "the statistics cannot be read: try again later", http.StatusServiceUnavailable)
 		return
@@ -37,5 +37,5 @@ func (p *Portal) serveStatistics(w http.ResponseWriter, mediaType string, write 
 	w.Header().Set("Content-Type", mediaType)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Access-Control-Allow-Origin", "*") // open data: any page may read it
-	_ = write(w, rows)                                 // the reader closed the connection
+	http.ServeContent(w, r, "", changed, bytes.NewReader(data))
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -75,7 +76,10 @@ func (p *Pages) Handles(host string) bool {
 // splitHost returns the name in a Host field in lower case, and its port with the colon; "" without a port.
 func splitHost(host string) (name, port string) {
 	if h, number, err := net.SplitHostPort(host); err == nil {
-		host, port = h, ":"+number
+		if n, err := strconv.ParseUint(number, 10, 16); err == nil {
+			port = fmt.Sprintf(":%d", n)
+		}
+		host = h
 	}
 	return strings.ToLower(strings.TrimSuffix(host, ".")), port
 }

@@ -111,7 +111,7 @@ func (p *Page) describe(c *content, found *lookup.Result, lang *texts.Language) 
 	if p.config.Portal != "" {
 		c.Appeal = p.config.Portal + "/?" + url.Values{"lang": {lang.Tag}, "name": {found.Name}}.Encode()
 	}
-	if p.config.IsHome {
+	if p.config.IsHome && lookup.IsHostName(found.Name) { // the name becomes a part of a shell command
 		c.Allow = found.Name
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
-	"strings"
 
 	"golang.org/x/net/netutil"
 
@@ -115,47 +114,13 @@ func (s *Server) resolve(batch []wire.Query) bool {
 	return one.Outcome == wire.Answered
 }
 
-// clientOf returns the client of a request and the address that it used: by the PROXY protocol, or by the last entry of Forwarded (RFC 7239) or X-Forwarded-For,
-// which the proxy added; earlier entries were written by the client. The client is not valid if the proxy names none, or if the request has both fields.
+// clientOf returns the client of a request and the address that it used: by the PROXY protocol, or by the fields that
+// proxyproto.Forwarded reads. The client is not valid if the proxy names none.
 func (b *backend) clientOf(r *http.Request) (client, local netip.Addr) {
 	if c := r.Context().Value(backendKey{}).(*backendConn); c.header.Client.IsValid() {
 		return c.header.Client.Addr(), c.header.Local.Addr()
 	}
-	forwarded, fields := r.Header.Values("Forwarded"), r.Header.Values("X-Forwarded-For")
-	switch {
-	case len(forwarded) > 0 && len(fields) > 0: // the proxy wrote one of them, and the client the other
-	case len(forwarded) > 0:
-		return forwardedFor(forwarded[len(forwarded)-1]), netip.Addr{}
-	case len(fields) > 0:
-		last := fields[len(fields)-1]
-		return parseClient(last[strings.LastIndexByte(last, ',')+1:]), netip.Addr{}
-	}
-	return netip.Addr{}, netip.Addr{}
-}
-
-// forwardedFor returns the address in the last element of a Forwarded field.
-func forwardedFor(field string) netip.Addr {
-	last := field[strings.LastIndexByte(field, ',')+1:]
-	for pair := range strings.SplitSeq(last, ";") {
-		name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
-		if strings.EqualFold(name, "for") {
-			return parseClient(strings.Trim(value, `"`))
-		}
-	}
-	return netip.Addr{}
-}
-
-// parseClient reads an address, with or without a port.
-func parseClient(text string) netip.Addr {
-	text = strings.TrimSpace(text)
-	if ap, err := netip.ParseAddrPort(text); err == nil {
-		return wire.Plain(ap).Addr()
-	}
-	addr, err := netip.ParseAddr(strings.Trim(text, "[]"))
-	if err != nil {
-		return netip.Addr{}
-	}
-	return wire.Plain(netip.AddrPortFrom(addr, 0)).Addr()
+	return proxyproto.Forwarded(r.Header.Values("Forwarded"), r.Header.Values("X-Forwarded-For")), netip.Addr{}
 }
 
 // backendConn is a connection of a proxy. It may begin with a header of the PROXY protocol, which no request of HTTP resembles.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -24,6 +25,7 @@ import (
 	"rempart/internal/web/statement"
 	"rempart/internal/web/texts"
 	"rempart/internal/web/warning"
+	"rempart/resolver/listen/proxyproto"
 )
 
 // Answers holds the functions by which the pages learn about names. They are called concurrently.
@@ -92,20 +94,44 @@ func New(c *config.Config, log *slog.Logger, from Answers) (*Pages, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.Warning = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	p.Warning = behind(c.Proxies, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if zone.Handles(r.Host) {
 			zone.ServeHTTP(w, r)
 			return
 		}
 		page.ServeHTTP(w, r)
-	})
+	}))
 	if len(c.PortalListen) == 0 {
 		return p, nil
 	}
-	p.Portal, err = portal.New(portal.Config{
-		Site: site, Parse: report.ParseName, Lookup: from.Lookup, History: from.History, Appeals: from.Appeals, Devices: from.Devices, Statement: from.Statement, Statistics: from.Statistics, Check: from.check(c), Authorities: p.table, Contact: c.Contact, IsHome: from.IsHome,
+	public, err := portal.New(portal.Config{
+		Site: site, Parse: report.ParseName, Lookup: from.Lookup, History: from.History, Appeals: from.Appeals, Address: c.Portal, Devices: from.Devices, Statement: from.Statement, Statistics: from.Statistics, Check: from.check(c), Authorities: p.table, Contact: c.Contact, IsHome: from.IsHome,
 	})
-	return p, err
+	if err != nil {
+		return nil, err
+	}
+	p.Portal = behind(c.Proxies, public)
+	return p, nil
+}
+
+// behind returns a handler to which a request from a proxy appears as one from the client that the proxy names; from an unknown client if it names none.
+func behind(proxies []netip.Prefix, h http.Handler) http.Handler {
+	if len(proxies) == 0 {
+		return h
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		from := lookup.Client(r)
+		if !slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(from) }) {
+			h.ServeHTTP(w, r)
+			return
+		}
+		own := *r
+		own.RemoteAddr = ""
+		if client := proxyproto.Forwarded(r.Header.Values("Forwarded"), r.Header.Values("X-Forwarded-For")); client.IsValid() {
+			own.RemoteAddr = netip.AddrPortFrom(client, 0).String()
+		}
+		h.ServeHTTP(w, &own)
+	})
 }
 
 // maxFile is the largest size of a file of a page, in bytes.

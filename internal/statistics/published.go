@@ -1,0 +1,68 @@
+package statistics
+
+import (
+	"bytes"
+	"os"
+	"sync"
+	"time"
+)
+
+// Published holds the public numbers of a folder in their formats. It reads the folder again when a day was added, so that any number of readers costs the memory and the
+// work of one. It is safe for concurrent use.
+type Published struct {
+	dir  string
+	most int
+
+	mu      sync.Mutex
+	changed time.Time // of the folder, when it was read
+	csv     []byte
+	json    []byte
+}
+
+// NewPublished returns the public numbers of the newest days in a folder.
+func NewPublished(dir string, most int) *Published { return &Published{dir: dir, most: most} }
+
+// CSV returns the numbers as WriteCSV writes them, and when they changed. The caller must not change the bytes.
+func (p *Published) CSV() (data []byte, changed time.Time, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err = p.read()
+	return p.csv, p.changed, err
+}
+
+// JSON returns the numbers as WriteJSON writes them, and when they changed. The caller must not change the bytes.
+func (p *Published) JSON() (data []byte, changed time.Time, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err = p.read()
+	return p.json, p.changed, err
+}
+
+// read reads the folder if a day was added. p.mu is held.
+func (p *Published) read() error {
+	dates, err := days(p.dir)
+	if err != nil || len(dates) == 0 {
+		p.csv, p.json = []byte("date,measure,key,value\r\n"), []byte(`{"licence":"`+Licence+`","rows":[]}`+"\n")
+		return err
+	}
+	info, err := os.Stat(fileOf(p.dir, dates[len(dates)-1]))
+	if err != nil {
+		return err
+	}
+	if info.ModTime().Equal(p.changed) {
+		return nil
+	}
+	rows, err := Read(p.dir, p.most)
+	if err != nil {
+		return err
+	}
+	var asCSV, asJSON bytes.Buffer
+	if err := WriteCSV(&asCSV, rows); err != nil {
+		return err
+	}
+	if err := WriteJSON(&asJSON, rows); err != nil {
+		return err
+	}
+	p.csv, p.json, p.changed = asCSV.Bytes(), asJSON.Bytes(), info.ModTime()
+	return nil
+}
