@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"rempart/internal/durable"
@@ -59,15 +60,12 @@ func New(c Config) (*Recorder, error) {
 	if c.Least < LeastCount || c.Least > MostCount {
 		return nil, fmt.Errorf("the least count is %d, not from %d to %d", c.Least, LeastCount, MostCount)
 	}
-	if err := os.MkdirAll(c.Dir, 0o750); err != nil {
-		return nil, err
-	}
 	r := &Recorder{config: c}
 	data, err := os.ReadFile(filepath.Join(c.Dir, todayFile))
 	if err == nil {
 		err = json.Unmarshal(data, &r.today)
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) { // the day begins again
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) { // the day begins again; Run says if the folder cannot be used
 		c.Log.Warn("the statistics of today cannot be read, and begin again", "err", err)
 		r.today = day{}
 	}
@@ -119,6 +117,9 @@ func (r *Recorder) Record() error {
 	r.last = now
 	data, err := json.Marshal(r.today)
 	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(r.config.Dir, 0o750); err != nil {
 		return err
 	}
 	return durable.WriteBytes(filepath.Join(r.config.Dir, todayFile), data)

@@ -229,8 +229,11 @@ func TestPublishedIsReadOncePerDay(t *testing.T) {
 
 func TestFullDiskIsReported(t *testing.T) {
 	r := newRecording(t, t.TempDir(), time.Now())
-	r.config.Dir = filepath.Join(r.config.Dir, "gone")
+	r.config.Dir = filepath.Join(r.config.Dir, "file", "gone")
+	if err := os.WriteFile(filepath.Dir(r.config.Dir), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := r.Record(); err == nil {
-		t.Error("writing into a missing folder is no error")
+		t.Error("writing into a folder that cannot be made is no error")
 	}
 }
