@@ -148,6 +148,7 @@ func TestStageContinuesAfterCrash(t *testing.T) {
 	waitFor(t, "the stage's end", func() bool { return again.state(t, "long").State == changeset.Published })
 	again.wants(t, "long.example", blocklist.BlockedBy)
 	waitFor(t, "the receipts", func() bool { return again.state(t, "lost").Note != "" })
+	waitFor(t, "the receipt that is corrected after them", func() bool { return again.state(t, "plain").State == changeset.Published })
 	for id, want := range map[string]changeset.State{"plain": changeset.Published, "held": changeset.Held, "lost": changeset.Pending} {
 		if s := again.state(t, id).State; s != want {
 			t.Errorf("%s is %s, want %s", id, s, want)
