@@ -120,7 +120,9 @@ func New(c Config) (*Portal, error) {
 		mux.HandleFunc("GET /statistics.json", p.serveJSON)
 		mux.HandleFunc("GET /statistics-schema.json", p.serveSchema)
 	}
-	if c.Appeals != nil {
+	if c.Appeals == nil {
+		mux.HandleFunc("GET /appeal", searchInstead)
+	} else {
 		mux.HandleFunc("GET /appeal", p.serveForm)
 		mux.HandleFunc("POST /appeal", p.fileAppeal)
 		mux.HandleFunc("GET /appeal/{code}", p.serveReceipt)

@@ -168,6 +168,16 @@ func TestRememberedRatesAreBounded(t *testing.T) {
 	}
 }
 
+// TestLinkOfWarningPageWithoutAppeals checks that the warning page's link to the form leads to the search on a portal without requests for a review.
+func TestLinkOfWarningPageWithoutAppeals(t *testing.T) {
+	p := newPortal(t, nil)
+	w := httptest.NewRecorder()
+	p.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/appeal?lang=en&name=bad.example", nil))
+	if w.Code != http.StatusSeeOther || w.Header().Get("Location") != "/?lang=en&name=bad.example" {
+		t.Errorf("%d %s", w.Code, w.Header())
+	}
+}
+
 func TestOtherRequests(t *testing.T) {
 	p := newPortal(t, nil)
 	for target, want := range map[string]int{"/favicon.ico": 404, "/robots.txt": 200, "/nothing": 404} {

@@ -49,6 +49,11 @@ func (p *Portal) serveSearch(w http.ResponseWriter, r *http.Request) {
 	p.write(w, r, lang, "search", page)
 }
 
+// searchInstead redirects a reader who follows the warning page's link to the form, on a portal that accepts no requests for a review, to the result for the name.
+func searchInstead(w http.ResponseWriter, r *http.Request) {
+	http.Redirect(w, r, "/?"+r.URL.Query().Encode(), http.StatusSeeOther)
+}
+
 // answer fills in the result for what the reader typed, and returns the status.
 func (p *Portal) answer(r *http.Request, lang *texts.Language, typed string, c *searchContent) int {
 	client := lookup.Client(r)

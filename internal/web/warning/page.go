@@ -66,7 +66,7 @@ type content struct {
 	Known    explain.View   // of Block
 	HelpLang string         // of Help
 	Help     []texts.Step
-	Appeal   string       // URL of the portal with the name
+	Appeal   string       // URL of the portal's form with the name
 	Contact  template.URL // of the operator
 	Address  string       // Contact in readable form
 	Allow    string       // the name that a household can allow; "" if the lists are chosen elsewhere
@@ -109,7 +109,7 @@ func (p *Page) describe(c *content, found *lookup.Result, lang *texts.Language) 
 		c.Onward, _ = p.config.Offer(found.Name)
 	}
 	if p.config.Portal != "" {
-		c.Appeal = p.config.Portal + "/?" + url.Values{"lang": {lang.Tag}, "name": {found.Name}}.Encode()
+		c.Appeal = p.config.Portal + "/appeal?" + url.Values{"lang": {lang.Tag}, "name": {found.Name}}.Encode()
 	}
 	if p.config.IsHome && lookup.IsHostName(found.Name) { // the name becomes a part of a shell command
 		c.Allow = found.Name

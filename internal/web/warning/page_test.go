@@ -118,7 +118,7 @@ func TestReaderCanObject(t *testing.T) {
 		change func(*Config)
 		want   string
 	}{
-		"portal":   {func(c *Config) { c.Portal, c.Contact = "https://filter.example", "mailto:abuse@isp.example" }, `href="https://filter.example/?lang=en&amp;name=phishing.test"`},
+		"portal":   {func(c *Config) { c.Portal, c.Contact = "https://filter.example", "mailto:abuse@isp.example" }, `href="https://filter.example/appeal?lang=en&amp;name=phishing.test"`},
 		"contact":  {func(c *Config) { c.Contact, c.IsHome = "mailto:abuse@isp.example", true }, `href="mailto:abuse@isp.example"`},
 		"tel":      {func(c *Config) { c.Contact = "tel:+33123456789" }, `<bdi>+33123456789</bdi>`},
 		"at home":  {func(c *Config) { c.IsHome = true }, "rempart allow phishing.test"},
