@@ -40,6 +40,9 @@ const maxPageMemory = 64 << 20
 // TestPageUnderManyConnections opens 10,000 connections to the page, of clients that send half a request, read no answer, or send nothing, and measures the time
 // until others get the first byte of the page.
 func TestPageUnderManyConnections(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector multiplies memory and time")
+	}
 	connections, requests := 10_000, 2000
 	if testing.Short() {
 		connections, requests = 1000, 100
