@@ -172,7 +172,7 @@ func TestUpheldAppealPassesOnEdges(t *testing.T) {
 		t.Errorf("upheld appeals by list: code %d\n%s", code, out)
 	}
 	_, body := newReader().get(t, "http://"+portal+"/?lang=en&name=shop3.example")
-	for _, want := range []string{"shop3.example</bdi> is allowed", "Past decisions", "allowed ("} {
+	for _, want := range []string{"shop3.example</bdi> is allowed", "Past decisions", "allowed<br>"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the portal has no %q: %s", want, body)
 		}

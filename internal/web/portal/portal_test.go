@@ -122,7 +122,7 @@ func TestSearchShowsDecisionsOfThePast(t *testing.T) {
 		}
 	})
 	for name, want := range map[string]string{
-		"bad.example": "<div><dt>1 May 2026</dt><dd>block or permission lifted (<bdi>bad.example</bdi>, <bdi>Example &amp; Co</bdi>)</dd></div>\n<div><dt>1 April 2026</dt><dd>blocked (<bdi>example</bdi>, <bdi>a list</bdi>)</dd></div>",
+		"bad.example": "<div><dt>1 May 2026</dt><dd>block or permission lifted<br><bdi>bad.example</bdi> – <bdi>Example &amp; Co</bdi></dd></div>\n<div><dt>1 April 2026</dt><dd>blocked<br><bdi>example</bdi> – <bdi>a list</bdi></dd></div>",
 		"ok.example":  "The journal holds no other decision",
 	} {
 		if _, body := get(t, p, "/?lang=en&name="+name); !strings.Contains(body, want) {
