@@ -17,7 +17,7 @@ type appealDesk struct {
 	checker *ownership.Checker
 }
 
-// appealsOf returns the requests of the portal; nil if control handles none. dial connects to sites without the filter.
+// appealsOf returns what accepts the portal's requests for a review; nil if control accepts none. dial connects to sites without the filter.
 func (k *controlServer) appealsOf(dial func(ctx context.Context, network, address string) (net.Conn, error)) portal.Appeals {
 	if k.appeals == nil {
 		return nil
@@ -35,7 +35,8 @@ func (d *appealDesk) File(ctx context.Context, code string, f portal.Filing) (*p
 	a, err := d.desk().File(ctx, code, appeal.Filing{
 		Name: f.Block.Name, Owner: f.Owner, Reason: f.Reason, Email: f.Email, Language: f.Language,
 		Block: appeal.Block{
-			Entry: f.Block.Entry, Category: f.Block.Category.String(), Mark: journal.MarkText(f.Block.Mark), Lists: f.Block.Lists, Operator: f.Block.Operator, Decision: f.Block.Decision, Target: f.Block.Target,
+			Entry: f.Block.Entry, Category: f.Block.Category.String(), Mark: journal.MarkText(f.Block.Mark), Lists: f.Block.Lists, Operator: f.Block.Operator,
+			Decision: f.Block.Decision, Target: f.Block.Target,
 		},
 	})
 	return d.result(a, code, err)

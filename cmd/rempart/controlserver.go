@@ -46,7 +46,7 @@ type controlServer struct {
 	rpz       *setup.Zones                  // nil without policy zones
 	secure    *certificates.API             // nil: without TLS
 	trusted   *reload.Value[*x509.CertPool] // the authorities for the external NATS cluster; nil: those of the system
-	appeals   *reload.Value[*appeal.Policy] // how appeals are handled; nil: there are none
+	appeals   *reload.Value[*appeal.Policy] // how appeals are handled; nil: control accepts none
 	lists     *feed.Lists
 	pushAt    []netip.AddrPort // addresses of the API, once it is served
 	metricsAt []netip.AddrPort // addresses of the metrics, if control is alone in its process

@@ -9,7 +9,7 @@ import (
 	"rempart/internal/wire"
 )
 
-// statement returns what the settings in effect mean for the public.
+// statement returns the facts of the privacy statement, from the settings in effect.
 func (s *server) statement() statement.Facts {
 	c := s.config
 	f := statement.Facts{

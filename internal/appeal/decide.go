@@ -18,7 +18,7 @@ func (d *Desk) Decide(ctx context.Context, number string, by By, decision Decisi
 		case a.State.IsDecided() && a.Decision == decision && a.Reviewer == by.Token:
 			return nil, nil // the same request again
 		case a.State.IsDecided():
-			return nil, &Error{Kind: Conflict, Why: "the appeal is decided already: it is " + string(a.State)}
+			return nil, &Error{Kind: Conflict, Why: "the appeal was already " + string(a.State)}
 		case a.proposals >= maxProposals:
 			return nil, &Error{Kind: Conflict, Why: fmt.Sprintf("the decision was changed %d times already: a second person must confirm it", maxProposals)}
 		case a.State == Second && a.reviewerPerson != by.Person:
@@ -46,12 +46,12 @@ func (d *Desk) Confirm(ctx context.Context, number string, by By, outcome Outcom
 		case a.State.IsDecided() && a.Second == by.Token:
 			return nil, nil // the same request again
 		case a.State != Second:
-			return nil, &Error{Kind: Conflict, Why: "no decision about this appeal waits for a second person: it is " + string(a.State)}
+			return nil, &Error{Kind: Conflict, Why: "no decision about this appeal waits for a second person: the appeal is " + string(a.State)}
 		case a.reviewerPerson == by.Person || a.Reviewer == by.Token:
 			return nil, &Error{Kind: Forbidden, Why: "the person who decided cannot confirm the decision: a second person must"}
 		}
 		if a.Decision.Outcome != outcome || a.Decision.Why != why {
-			return nil, &Error{Kind: Conflict, Why: fmt.Sprintf("the decision is another one now: %s, because %s: read it again", a.Decision.Outcome, a.Decision.Why)}
+			return nil, &Error{Kind: Conflict, Why: fmt.Sprintf("the decision was changed: it is now %s, because %s: read the appeal again", a.Decision.Outcome, a.Decision.Why)}
 		}
 		decision := a.Decision
 		return &Record{Kind: decided, By: by.Token, Person: by.Person, Decision: &decision}, nil
@@ -72,7 +72,7 @@ func (d *Desk) MarkProved(ctx context.Context, number string) (*Appeal, error) {
 	})
 }
 
-// finish takes the steps of a decision that are missing. If one fails, the decision stays recorded, and Run tries again.
+// finish takes the missing steps of a decision. If one fails, the decision stays recorded, and Run tries again.
 func (d *Desk) finish(ctx context.Context, a *Appeal) (*Appeal, error) {
 	if !a.State.IsDecided() || a.IsApplied {
 		return a, nil

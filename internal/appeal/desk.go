@@ -93,10 +93,10 @@ type By struct{ Token, Person string }
 func NewCode() string { return strings.ToLower(rand.Text()[:codeLength]) }
 
 const (
-	codeLength   = 26 // base32 characters of 128 bits
-	numberBytes  = 6
-	maxAppeals   = 20_000 // undecided ones
-	contentTries = 5
+	codeLength  = 26 // base32 characters of 128 bits
+	numberBytes = 6
+	maxAppeals  = 20_000 // undecided ones
+	stepTries   = 5      // while other writers change the same appeal
 )
 
 var numberEncoding = base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPadding(base32.NoPadding) // without I, L, O and U
@@ -257,12 +257,13 @@ func (d *Desk) Get(ctx context.Context, number string) (*Appeal, error) {
 	return d.read(ctx, strings.ToUpper(number))
 }
 
-// read returns the appeal with a number, and notes its state.
+// read is load without the stored value.
 func (d *Desk) read(ctx context.Context, number string) (*Appeal, error) {
 	a, _, _, err := d.load(ctx, number)
 	return a, err
 }
 
+// load returns the appeal with a number, its stored value and the revision of that value, and notes the state of the appeal for Stats.
 func (d *Desk) load(ctx context.Context, number string) (*Appeal, *stored, uint64, error) {
 	data, revision, err := d.cfg.Bucket.Get(ctx, number)
 	if errors.Is(err, stream.ErrNone) || number == "" || len(number) > 64 {
@@ -317,7 +318,7 @@ func (d *Desk) List(ctx context.Context, state State) ([]*Appeal, error) {
 
 // step reads an appeal, and appends the record that next returns, again if another writer appended one meanwhile. Without a record nothing is written.
 func (d *Desk) step(ctx context.Context, number string, next func(*Appeal) (*Record, error)) (*Appeal, error) {
-	for range contentTries {
+	for range stepTries {
 		a, s, revision, err := d.load(ctx, number)
 		if err != nil {
 			return nil, err

@@ -278,7 +278,7 @@ func TestBlockIsSuspendedUntilTheDecision(t *testing.T) {
 	}
 }
 
-// TestLaterOrderNeedsSecondPerson checks that the blocks in force at the decision count, not only the one that was known when the appeal was filed.
+// TestLaterOrderNeedsSecondPerson checks that a decision looks at the blocks in force at that time, not only at the one that was known when the appeal was filed.
 func TestLaterOrderNeedsSecondPerson(t *testing.T) {
 	f := newFixture(t, "suspend = ['lists']\n")
 	a, _ := f.file(t, Block{Lists: []string{"a list"}})

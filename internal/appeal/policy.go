@@ -13,7 +13,7 @@ import (
 	"rempart/internal/units"
 )
 
-// Policy is how an organisation handles appeals. It is immutable.
+// Policy describes how an organisation handles appeals. It is immutable.
 type Policy struct {
 	Service   string            // that handles appeals
 	Contact   string            // address, telephone number or e-mail of the service
@@ -98,7 +98,7 @@ func (p *Policy) needsSecond(blocks []Block) bool {
 	return slices.ContainsFunc(blocks, func(b Block) bool { return b.matches(p.Second) })
 }
 
-// suspends reports whether blocks are suspended until the decision: all of them must be such.
+// suspends reports whether blocks are suspended until the decision. One block that the policy does not suspend keeps all of them in force.
 func (p *Policy) suspends(blocks []Block) bool {
 	return len(blocks) > 0 && !slices.ContainsFunc(blocks, func(b Block) bool { return !b.matches(p.Suspend) })
 }

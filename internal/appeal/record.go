@@ -79,7 +79,7 @@ const (
 	Unclear   Why = "unclear"   // the information is not sufficient
 )
 
-// reasons are the reasons that an outcome can have.
+// reasons returns the reasons that an outcome can have.
 func (o Outcome) reasons() []Why {
 	switch o {
 	case Uphold:

@@ -16,7 +16,7 @@ const (
 	Rejected State = "rejected"
 )
 
-// States are all states.
+// States returns all states.
 func States() []State { return []State{Open, Second, Upheld, Rejected} }
 
 // IsDecided reports whether the state is final.
@@ -74,7 +74,7 @@ func (a *Appeal) apply(r Record) error {
 		a.Proved = true
 	case proposed, decided:
 		if r.Decision == nil || a.State.IsDecided() {
-			return fmt.Errorf("it decides nothing")
+			return fmt.Errorf("it holds no decision, or the appeal was decided before")
 		}
 		a.decide(r, at)
 	case applied:

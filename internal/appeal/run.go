@@ -61,7 +61,7 @@ func (d *Desk) end(ctx context.Context, a *Appeal) bool {
 	return err == nil
 }
 
-// note keeps the summary of an appeal.
+// note stores the summary of an appeal for Stats.
 func (d *Desk) note(a *Appeal) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -39,7 +39,7 @@ type Config struct {
 	Version string                        // of the program
 	Log     *slog.Logger                  // nil: none
 
-	AppealPolicy func() *appeal.Policy // returns how appeals are handled; nil: there are no appeals
+	AppealPolicy func() *appeal.Policy // returns how appeals are handled; nil: control accepts none
 
 	MaxChanges int        // in one change set; 2,000,000
 	Rate       rate.Limit // calls per second with one token; 20
@@ -53,7 +53,7 @@ type API struct {
 	api           huma.API
 	handler       http.Handler
 	sets          *changeset.Lifecycle
-	appeals       *appeal.Desk // nil: there are no appeals
+	appeals       *appeal.Desk // nil: control accepts no appeals
 	tokens        *stream.Bucket
 	nodes         *stream.Bucket
 	limits        limits

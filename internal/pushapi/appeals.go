@@ -13,7 +13,7 @@ type Appeal struct {
 	Number   string       `json:"number" doc:"The number of the appeal."`
 	State    appeal.State `json:"state" enum:"open,second,upheld,rejected" doc:"The state: open; second, if a second person must confirm the decision; upheld or rejected."`
 	Name     string       `json:"name" doc:"The blocked name, in ASCII."`
-	Owner    bool         `json:"owner,omitempty" doc:"Whether the appellant says to be responsible for the site."`
+	Owner    bool         `json:"owner,omitempty" doc:"Whether the appellant claims to be responsible for the site."`
 	Proved   bool         `json:"proved,omitempty" doc:"Whether the appellant proved to control the name, by a record in the DNS or a file of the site."`
 	Reason   string       `json:"reason" doc:"Why the block is a mistake, in the words of the appellant."`
 	Email    string       `json:"email,omitempty" doc:"The e-mail address for an answer, if the appellant gave one."`
@@ -103,7 +103,7 @@ func (a *API) registerAppeals() {
 	add(a, operation{
 		id: "decide", method: http.MethodPost, path: "/v1/appeals/{number}/decision", tag: appealsTag, roles: []Role{Reviewer}, errors: decided, publishes: true,
 		summary:     "Decide an appeal",
-		description: "If the appeal is upheld, Rempart publishes a change set that withdraws the operators' block or, if lists block the name, allows the name. If an authority ordered the block, a second person must confirm the decision.",
+		description: "If the appeal is upheld, Rempart publishes a change set that withdraws the operators' block of exactly this name, or else allows the name. A second person must confirm the decision if the file of REMPART_APPEALS demands it; by default it does so for orders from outside.",
 	}, a.decideAppeal)
 	add(a, operation{
 		id: "confirm", method: http.MethodPost, path: "/v1/appeals/{number}/confirmation", tag: appealsTag, roles: []Role{Reviewer, Approver}, errors: decided, publishes: true,

@@ -46,7 +46,7 @@ func (a *API) Collector() prometheus.Collector {
 		appeals: prometheus.NewDesc("rempart_appeals", "Appeals that are stored, by state.", []string{"state"}, nil),
 		overdue: prometheus.NewDesc("rempart_appeals_overdue", "Undecided appeals whose answer was due.", nil, nil),
 		oldest:  prometheus.NewDesc("rempart_appeals_oldest_seconds", "Age of the oldest undecided appeal, in seconds; 0 without one.", nil, nil),
-		upheld:  prometheus.NewDesc("rempart_appeals_upheld", "Stored appeals that were upheld, by list that had blocked the name; operators for their own blocks.", []string{"list"}, nil),
+		upheld:  prometheus.NewDesc("rempart_appeals_upheld", "Stored appeals that were upheld, by list that had blocked the name; the value operators stands for the operators' own blocks.", []string{"list"}, nil),
 		repairs: d("journal_repairs_total", "Snapshots that replaced lost records or objects of the journal, since the start."),
 	}
 }

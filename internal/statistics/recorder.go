@@ -35,7 +35,7 @@ type Recorder struct {
 
 	mu    sync.Mutex
 	today day
-	last  Counts // counters at the last turn
+	last  Counts // counters at the last call of Record
 }
 
 // day is the state of the present day, which survives a restart. Its file holds counts only.
@@ -66,7 +66,7 @@ func New(c Config) (*Recorder, error) {
 		err = json.Unmarshal(data, &r.today)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) { // the day begins again; Run says if the folder cannot be used
-		c.Log.Warn("the statistics of today cannot be read, and begin again", "err", err)
+		c.Log.Warn("the statistics of today cannot be read, and begin again", "file", todayFile, "error", err)
 		r.today = day{}
 	}
 	return r, nil
@@ -80,7 +80,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 	turn := func() {
 		err := r.Record()
 		if err != nil && !failed {
-			r.config.Log.Error("writing the statistics failed; it is tried again", "folder", r.config.Dir, "err", err)
+			r.config.Log.Error("writing the statistics failed; Rempart tries again every few minutes", "folder", r.config.Dir, "error", err)
 		}
 		failed = err != nil
 	}
@@ -95,7 +95,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 	}
 }
 
-// Record adds what happened since the last call, and writes the public numbers of the day before if it is over. What happens in the few minutes around midnight may be
+// Record adds what happened since the last call, and writes the public numbers of the stored day if that day is over. What happens in the few minutes around midnight may be
 // counted on the next day.
 func (r *Recorder) Record() error {
 	r.mu.Lock()

@@ -10,8 +10,8 @@ import (
 // filterBits is the number of bits of a filter: with 4,000 clients that have grants, one other client in 260 is taken for one of them.
 const filterBits = 1 << 20
 
-// filter answers cheaply whether a client may have a grant, because nearly all clients have none: 15 instructions instead of 700. It holds one bit per client, at a
-// place that depends on a random key of its own.
+// filter answers cheaply whether a client may have a grant, because nearly all clients have none: 15 instructions instead of 700. A filter holds one bit per client,
+// at a place that depends on a random key of that filter.
 type filter struct {
 	key  uint64
 	bits [filterBits / 64]atomic.Uint64

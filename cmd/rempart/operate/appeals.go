@@ -26,7 +26,7 @@ func appealsCommand() *cobra.Command {
 		Long: `List the appeals: requests of the public for a review of a block. With --state open those that wait for a decision, with --state second those whose decision a second
 person must confirm. With --lists, show instead how many appeals were upheld by list that had blocked the name: a list with many is often wrong.
 
-The commands below decide an appeal. An upheld one becomes a change set, which withdraws the block or, if lists block the name, allows it.
+The commands below decide an appeal. An upheld appeal becomes a change set that withdraws the operators' block of exactly this name, or else allows the name.
 ` + apiHelp + `
 
 Exit code: 0 if no answer is overdue, 1 if one is, 2 on an error.`,
@@ -67,7 +67,7 @@ Exit code: 0 if no answer is overdue, 1 if one is, 2 on an error.`,
 	}
 	tokenFlag(cmd, &tokenFile)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
-	cmd.Flags().BoolVar(&byList, "lists", false, "the number of upheld appeals by list")
+	cmd.Flags().BoolVar(&byList, "lists", false, "show the number of upheld appeals by list instead")
 	cmd.Flags().StringVar(&state, "state", "", "only appeals in this state: open, second, upheld or rejected")
 	cmd.Flags().IntVar(&limit, "limit", 100, "the maximum number of appeals, up to 1000")
 	return cli.WithCommands(cmd, showAppealCommand(), decideCommand(appeal.Uphold), decideCommand(appeal.Reject), confirmCommand())
@@ -152,7 +152,7 @@ func appealPath(number string) string { return "/v1/appeals/" + url.PathEscape(n
 func writeAppeal(out io.Writer, a *pushapi.Appeal) error {
 	who := "a visitor"
 	if a.Owner {
-		who = "says to be responsible for the site"
+		who = "claims to be responsible for the site"
 	}
 	if a.Proved {
 		who += ", and proved to control the name"
@@ -189,8 +189,8 @@ func decideCommand(outcome appeal.Outcome) *cobra.Command {
 	}
 	cmd := &cobra.Command{
 		Use: use + " NUMBER", Short: short, Args: cobra.ExactArgs(1),
-		Long: short + `. The portal shows the reason in the appellant's language. If an authority ordered the block, a second person must confirm the decision with
-"rempart appeals confirm".
+		Long: short + `. The portal shows the reason in the appellant's language. If the file of REMPART_APPEALS demands it, by default for orders from outside, a second person must confirm the
+decision with "rempart appeals confirm".
 ` + apiHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := openAPI(tokenFile)

@@ -39,9 +39,9 @@ key must sign the order.
 // rolesHelp describes the roles.
 const rolesHelp = `Roles:
   publisher  pushes change sets, advances and undoes them, suspends and resumes enforcement; reads change sets, names and servers
-  approver   approves or rejects held change sets, advances and undoes, suspends and resumes; reads the same, and tokens
-  reviewer   decides about requests of the public for a review of a block
-  auditor    reads everything: the audit trail, tokens, change sets, names and servers; changes nothing
+  approver   approves or rejects held change sets, advances and undoes, suspends and resumes, confirms decisions about appeals; reads the same, appeals and tokens
+  reviewer   reads and decides appeals (requests of the public for a review of a block), and confirms decisions of others
+  auditor    reads everything: the audit trail, tokens, change sets, appeals, names and servers; changes nothing
   node       follows the journal and reports what is in force; calls nothing else`
 
 // rootFlag adds the flag that names the root key.

@@ -13,7 +13,7 @@ import (
 	"rempart/resolver"
 )
 
-// Continue is how people continue to blocked names after a warning: the settings of REMPART_CONTINUE and the variables that begin with it.
+// Continue holds how people continue to blocked names after a warning: the settings of REMPART_CONTINUE and the variables that begin with it.
 type Continue struct {
 	probe    []byte // REMPART_PROBE, canonical
 	blocks   blocklist.Continuable

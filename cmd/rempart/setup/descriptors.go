@@ -13,7 +13,7 @@ import (
 type Descriptors struct {
 	Streams   int // DNS connections over TCP and TLS; those over QUIC need no descriptor of their own, but are counted among them
 	Questions int // questions to upstreams that have sockets of their own; a few need two. The others share some sockets per core and upstream
-	Web       int // connections to one listener of the page or the metrics, and to all listeners that refuse https:// connections to the page
+	Web       int // connections to one listener of the page, the portal or the metrics, and to all listeners that refuse https:// connections to the page
 	API       int // connections to one listener of the operators' API
 }
 

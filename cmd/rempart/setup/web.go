@@ -33,8 +33,8 @@ type Web struct {
 	Log      *slog.Logger
 }
 
-// Serve serves w until ctx ends, with limits on the time and size of requests. If all connections are taken, a new client takes the place of a connection of the
-// client that has most, or else of the oldest connection, so that nobody keeps others from the pages. Serve returns w.Addr with the port in use, which is another one if the port of w.Addr is 0.
+// Serve serves w until ctx ends, with limits on the time and size of requests. If all connections are taken, a new client takes the place of the oldest connection of
+// the clients that have most, so that nobody keeps others from the pages. Serve returns w.Addr with the port in use, which is another one if the port of w.Addr is 0.
 func (w Web) Serve(ctx context.Context, g *errgroup.Group) (netip.AddrPort, error) {
 	l, addr, err := WebListener(w.Addr, w.Variable)
 	if err != nil {
@@ -61,7 +61,7 @@ func (w Web) Serve(ctx context.Context, g *errgroup.Group) (netip.AddrPort, erro
 	return addr, nil
 }
 
-// WebListener opens a TCP listener on addr, for the page or the metrics. It returns addr with the port in use, which is another one if the port of addr is 0.
+// WebListener opens a TCP listener on addr, for pages or metrics. It returns addr with the port in use, which is another one if the port of addr is 0.
 // Its error names the variable that holds addr.
 func WebListener(addr netip.AddrPort, variable string) (net.Listener, netip.AddrPort, error) {
 	l, err := listen.Stream(addr)

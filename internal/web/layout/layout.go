@@ -47,7 +47,7 @@ func New(organisation string) (*Site, error) {
 	}, nil
 }
 
-// compact returns a style sheet without its line ends and indentation.
+// compact returns a style sheet without its line ends.
 func compact(sheet string) string {
 	return strings.ReplaceAll(sheet, "\n", "")
 }

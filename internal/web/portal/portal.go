@@ -28,7 +28,7 @@ type Config struct {
 	Site *layout.Site
 	// Parse returns the canonical name in a text as people write it: a name, or a whole address.
 	Parse func(text string) ([]byte, error)
-	// Lookup returns what queries for a canonical name get. client is the reader, who may ask for no more than a client of the resolver.
+	// Lookup returns what queries for a canonical name get. client is the reader; a reader who may not ask the resolver causes no query to an upstream.
 	Lookup func(ctx context.Context, name []byte, client netip.Addr) lookup.Result
 	// History returns the decisions of the past about a name, newest first; nil if there is no journal here.
 	History     func(ctx context.Context, name string) ([]Event, error)

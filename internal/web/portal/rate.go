@@ -21,7 +21,7 @@ const (
 	maxRates    = 20_000    // clients and networks that are remembered
 )
 
-// rates limits how often each client and each network does something, in memory only. When many are remembered, those that may do all of it again are forgotten.
+// rates limits the requests of each client and each network, in memory only. When many clients are remembered, those that may make all their requests again are forgotten.
 type rates struct {
 	each  rate.Limit // of a client
 	burst int
@@ -34,7 +34,7 @@ func newRates(each rate.Limit, burst int) *rates {
 	return &rates{each: each, burst: burst, by: map[netip.Prefix]*rate.Limiter{}}
 }
 
-// allow reports whether a client may do it now, which counts as once.
+// allow reports whether a client may make a request now, and counts the request.
 func (l *rates) allow(client netip.Addr, now time.Time) bool {
 	var own, network netip.Prefix // those of all clients with an unknown address
 	if client.IsValid() {
@@ -48,7 +48,7 @@ func (l *rates) allow(client netip.Addr, now time.Time) bool {
 	return l.limiter(network, netFactor, now).AllowN(now, 1) && l.limiter(own, 1, now).AllowN(now, 1)
 }
 
-// limiter returns the limiter of a client or network. If too many are remembered, all that are at rest are forgotten, or else all.
+// limiter returns the limiter of a client or network. If too many are remembered, limiter forgets those that may make all their requests again, or all if there are none.
 func (l *rates) limiter(of netip.Prefix, factor int, now time.Time) *rate.Limiter {
 	if known := l.by[of]; known != nil {
 		return known

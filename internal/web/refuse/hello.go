@@ -17,8 +17,8 @@ var errHelloRead = errors.New("the ClientHello has been read")
 
 // readServerName reads a ClientHello and returns the server name in it (SNI), "" if it has none. It sends nothing.
 //
-// crypto/tls parses the ClientHello: it is the parser that the encrypted transports use too. The alert is not left to it, because it sends unrecognized_name only
-// where it looks for a certificate, which is after the key exchange, and other alerts before.
+// crypto/tls parses the ClientHello, as for the encrypted transports. This package sends the alert itself, because crypto/tls sends unrecognized_name only where it
+// looks for a certificate, which is after the key exchange, and other alerts before.
 func readServerName(c net.Conn) (name string, err error) {
 	server := tls.Server(&helloConn{Conn: c, left: maxHello}, &tls.Config{
 		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {

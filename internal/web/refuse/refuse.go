@@ -1,4 +1,4 @@
-// Package refuse answers connections to port 443 of the warning page with a refusal, at once and always.
+// Package refuse refuses every connection to port 443 of the warning page at once.
 //
 // The page has no certificate for the names that redirect to it, so it cannot be served over HTTPS. A browser that gets no answer waits for seconds, or for
 // minutes, before it shows the page over HTTP or an error; a browser that is refused does so at once.

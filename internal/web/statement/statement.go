@@ -16,7 +16,7 @@ import (
 //go:embed *.toml
 var files embed.FS
 
-// Facts are what the settings in effect mean for the public.
+// Facts are the facts in the statement, which follow from the settings in effect.
 type Facts struct {
 	Organisation string
 	Contact      string // URI; "" for none

@@ -179,7 +179,7 @@ type Devices struct {
 // Step is one thing to do for a person who was deceived. Link and Label may be empty.
 type Step struct {
 	Title, Text string
-	Link        string // https:, tel: or sms:
+	Link        string // https:, tel:, sms: or mailto:
 	Label       string // of the link
 }
 

@@ -26,7 +26,7 @@ var pageHTML string
 // Config configures a Page.
 type Config struct {
 	Site *layout.Site
-	// Lookup returns what queries for a canonical name get. client is the reader, who may ask for no more than a client of the resolver.
+	// Lookup returns what queries for a canonical name get. client is the reader; a reader who may not ask the resolver causes no query to an upstream.
 	Lookup      func(ctx context.Context, name []byte, client netip.Addr) lookup.Result
 	Authorities func() *authority.Table                 // returns those whose decisions have a page of their own; nil for none
 	Help        func() *texts.Help                      // returns what deceived people should do; nil: the help for France

@@ -105,7 +105,8 @@ func New(c *config.Config, log *slog.Logger, from Answers) (*Pages, error) {
 		return p, nil
 	}
 	public, err := portal.New(portal.Config{
-		Site: site, Parse: report.ParseName, Lookup: from.Lookup, History: from.History, Appeals: from.Appeals, Address: c.Portal, Devices: from.Devices, Statement: from.Statement, Statistics: from.Statistics, Check: from.check(c), Authorities: p.table, Contact: c.Contact, IsHome: from.IsHome,
+		Site: site, Parse: report.ParseName, Lookup: from.Lookup, History: from.History, Authorities: p.table, Appeals: from.Appeals, Address: c.Portal,
+		Devices: from.Devices, Statement: from.Statement, Statistics: from.Statistics, Check: from.check(c), Contact: c.Contact, IsHome: from.IsHome,
 	})
 	if err != nil {
 		return nil, err
