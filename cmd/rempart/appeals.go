@@ -77,7 +77,7 @@ func (d *appealDesk) result(a *appeal.Appeal, code string, err error) (*portal.A
 	}
 	policy := d.control.appeals.Get()
 	shown := &portal.Appeal{
-		Number: a.Number, Name: a.Name, State: appealStates[a.State], Suspended: a.Suspension != "", Filed: a.Filed, Due: a.Due,
+		Number: a.Number, Name: a.Name, Owner: a.Owner, State: appealStates[a.State], Suspended: a.Suspension != "", Filed: a.Filed, Due: a.Due,
 		Service: policy.Service, Contact: policy.Contact, Silence: policy.Silence, Routes: policy.Routes,
 		Proof: ownership.Text(code), ProofName: ownership.Record(a.Name), ProofFile: ownership.File(a.Name), Proved: a.Proved,
 	}

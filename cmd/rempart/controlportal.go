@@ -16,6 +16,7 @@ import (
 	"rempart/cmd/rempart/setup"
 	"rempart/cmd/rempart/setup/certificates"
 	"rempart/cmd/rempart/setup/public"
+	"rempart/internal/config"
 	"rempart/internal/journal"
 	"rempart/internal/web/lookup"
 	"rempart/internal/web/portal"
@@ -26,6 +27,9 @@ import (
 func (k *controlServer) servePortal(ctx context.Context, g *errgroup.Group, dial func(context.Context, string, string) (net.Conn, error)) error {
 	if len(k.config.PortalListen) == 0 {
 		return nil
+	}
+	if isPublic := func(a netip.AddrPort) bool { return !a.Addr().IsLoopback() }; len(k.config.Cert) == 0 && slices.ContainsFunc(k.config.PortalListen, isPublic) {
+		return config.Bad("PORTAL_LISTEN", "", "control serves its portal with REMPART_CERT only: set REMPART_CERT and REMPART_KEY, or serve the portal on a loopback address behind a reverse proxy")
 	}
 	pages, err := public.New(k.config, k.log, public.Answers{Lookup: k.lookup, History: k.history, Appeals: k.appealsOf(dial)})
 	if err != nil {

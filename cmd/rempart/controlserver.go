@@ -72,6 +72,9 @@ func openControlServer(ctx context.Context, c *config.Config, log *slog.Logger, 
 	if k.appeals, err = public.AppealPolicy(c, log); err != nil {
 		return nil, err
 	}
+	if k.appeals != nil && len(c.PortalListen) == 0 {
+		log.Warn("nobody can ask for a review: REMPART_APPEALS is set, but no portal is served; set REMPART_PORTAL_LISTEN")
+	}
 	if err := k.openStream(ctx); err != nil {
 		return nil, err
 	}

@@ -75,7 +75,7 @@ func (l *nameLookup) describe(x resolver.Explanation, name []byte, unsure bool) 
 
 // publicAnswers returns the functions by which the pages learn about names. A control in this process adds the journal and the requests for a review.
 func (s *server) publicAnswers() public.Answers {
-	a := public.Answers{Lookup: newNameLookup(s).lookup, Devices: s.devices, Statement: s.statement, IsHome: s.config.Control == "" && s.control == nil}
+	a := public.Answers{Lookup: newNameLookup(s).lookup, Devices: s.devices, Statement: s.statement, IsHome: s.config.Allow != "" && s.config.Control == "" && s.control == nil}
 	a.Links = func() *onward.Links { return s.continues.Links(s.resolver.MayContinue) }
 	if s.config.Statistics > 0 {
 		a.Statistics = filepath.Join(s.config.DataDir, statistics.Folder)

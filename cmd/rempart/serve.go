@@ -127,6 +127,9 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress
 	if err != nil {
 		return nil, err
 	}
+	if c.Appeals != "" && s.control == nil {
+		log.Warn("REMPART_APPEALS has no effect here: control accepts requests for a review")
+	}
 	s.public, err = public.New(c, log, s.publicAnswers())
 	if err != nil {
 		return nil, err

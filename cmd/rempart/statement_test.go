@@ -22,7 +22,7 @@ func TestSettingsChangeTheStatement(t *testing.T) {
 	}
 	of := func(s *server) string {
 		facts := s.statement()
-		return fmt.Sprint(texts["fr"].Write(&facts), texts["en"].Write(&facts), statement.SecurityTxt(&facts, s.started))
+		return fmt.Sprint(texts["fr"].Write(&facts), texts["en"].Write(&facts), statement.SecurityTxt(facts.Contact, s.started))
 	}
 	usual := of(newTestServer(t, settings()))
 	for name, change := range map[string]map[string]string{

@@ -16,7 +16,7 @@ type Public struct {
 	Appeals      string `env:"APPEALS" doc:"Path of a file (TOML) that says how control handles requests of the public for a review of a block: the service, the time for an answer and more. The portal of control then accepts such requests. Empty: there are none."`
 	Statistics   int    `env:"STATISTICS" envDefault:"100" doc:"Least count in the public statistics, from 60 to 1000000: smaller counts are left empty, and others are rounded down to a multiple of it. The server writes the statistics of a day into the folder statistics in the data folder when the day is over (UTC). 0: the server writes none."`
 	PortalListen Addrs  `env:"PORTAL_LISTEN" doc:"Addresses on which the portal is served, separated by commas: the public site that answers why a site does not open. It is served over HTTPS with the certificates of REMPART_CERT or REMPART_ACME (rempart control: REMPART_CERT only); without them, over HTTP on loopback addresses only. Empty: no portal."`
-	Portal       string `env:"PORTAL" doc:"https URL at which people reach the portal, without a path, like https://filter.isp.example. The warning page and RESINFO refer to it. Empty: the warning page refers to REMPART_CONTACT only."`
+	Portal       string `env:"PORTAL" doc:"https URL at which people reach the portal, without a path, like https://filter.isp.example; http for this machine only. The warning page and RESINFO refer to it. Empty: the warning page refers to REMPART_CONTACT only."`
 }
 
 // Limits of the least number in the public statistics: with a lower one, a number that is left out could be computed from others.

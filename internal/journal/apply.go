@@ -38,6 +38,7 @@ func translate(view *blocklist.View, set *ChangeSet, changes []Change) (out []bl
 			out = append(out, blocklist.Change{Source: src, Listing: listing, Withdraw: c.Do == Withdraw})
 			continue
 		}
+		listing.Since = set.Time // operators' changes carry no date of their own
 		claims, seen := touched[string(listing.Name)]
 		if !seen {
 			claims = operatorClaims(view, listing.Name)

@@ -14,6 +14,7 @@ import (
 	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/setup"
 	"rempart/cmd/rempart/setup/certificates"
+	"rempart/cmd/rempart/setup/public"
 	"rempart/internal/config"
 	"rempart/internal/durable"
 	"rempart/resolver/cache"
@@ -98,7 +99,7 @@ func validate(c *config.Config, log *slog.Logger) error {
 	_, forwardErr := setup.NewForwarding(c, log, 0)
 	_, listsErr := setup.NewLists(c, setup.ListsOptions{Log: log, ReadOnly: true})
 	_, cacheErr := cache.New(int64(c.CacheBytes))
-	errs := []error{forwardErr, listsErr, cacheErr, setup.CheckCountry(c)}
+	errs := []error{forwardErr, listsErr, cacheErr, setup.CheckCountry(c), public.Check(c, log)}
 	if listsErr == nil {
 		warnOfAbsentLists(c, log)
 	}

@@ -59,6 +59,7 @@ func Of(found *lookup.Result, lang *texts.Language, organisation string, of *aut
 	switch found.Mark {
 	case blocklist.Censored:
 		b.Ground, why = lang.Portal.GroundCensored, lang.Page.Ordered
+		b.Decider = lang.Portal.GroundCensored // which authority is known below, if a file names it
 	case blocklist.Filtered:
 		b.Ground, why = lang.Portal.GroundFiltered, lang.Page.Requested
 	default:

@@ -85,6 +85,7 @@ type Page struct {
 	FormTo   string     // source to which the form of the page is sent, as in a policy; "" if it has none
 	Objects  string     // source of the pictures of the page; "" if it has none
 	Links    []Link     // to the other pages of the site
+	Kept     bool       // what the reader writes on the page is stored
 	Refresh  string     // content of the refresh directive; "" for none
 }
 
@@ -103,6 +104,7 @@ type Content struct {
 	Title        string
 	Refresh      string
 	Links        []Link
+	Kept         bool
 	Data         any
 }
 
@@ -115,7 +117,7 @@ type languageLink struct {
 
 // Write answers a request with a page in the language that Language returned. It ends the connection after a request with a body, which is not read.
 func (s *Site) Write(w http.ResponseWriter, r *http.Request, lang *texts.Language, p Page) {
-	c := Content{Lang: lang, Organisation: s.organisation, Style: s.style, Title: p.Title, Refresh: p.Refresh, Links: p.Links, Data: p.Data}
+	c := Content{Lang: lang, Organisation: s.organisation, Style: s.style, Title: p.Title, Refresh: p.Refresh, Links: p.Links, Kept: p.Kept, Data: p.Data}
 	for _, l := range s.catalogue.Languages() {
 		keep := url.Values{"lang": {l.Tag}}
 		for key, values := range p.Keep {

@@ -2,6 +2,7 @@ package lookup
 
 import (
 	"bytes"
+	"net/http"
 	"slices"
 	"testing"
 	"time"
@@ -66,5 +67,16 @@ func TestHostNames(t *testing.T) {
 		if IsHostName(name) != want {
 			t.Errorf("%q: %v", name, !want)
 		}
+	}
+}
+
+func TestClient(t *testing.T) {
+	for remote, want := range map[string]string{"192.0.2.1:5": "192.0.2.1", "[::ffff:192.0.2.1]:5": "192.0.2.1", "[fe80::1%eth0]:5": "fe80::1", "[2001:db8::1]:5": "2001:db8::1"} {
+		if got := Client(&http.Request{RemoteAddr: remote}); got.String() != want {
+			t.Errorf("%s: %s, want %s", remote, got, want)
+		}
+	}
+	if Client(&http.Request{}).IsValid() || Client(&http.Request{RemoteAddr: "@"}).IsValid() {
+		t.Error("an address was read from nothing")
 	}
 }

@@ -99,15 +99,6 @@ func (l *Links) IsValid(r Request, client netip.Addr) bool {
 	return result == grant.Valid
 }
 
-// Client returns the address in the RemoteAddr of a request; not valid if there is none.
-func Client(remote string) netip.Addr {
-	addr, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return addr.Addr().Unmap().WithZone("")
-}
-
 // offered returns a name in wire format if people may continue to it.
 func (l *Links) offered(name string) (wire []byte, ok bool) {
 	if l == nil {

@@ -98,17 +98,6 @@ func TestOtherHosts(t *testing.T) {
 	}
 }
 
-func TestClient(t *testing.T) {
-	for remote, want := range map[string]string{"192.0.2.1:5": "192.0.2.1", "[::ffff:192.0.2.1]:5": "192.0.2.1", "[fe80::1%eth0]:5": "fe80::1", "[2001:db8::1]:5": "2001:db8::1"} {
-		if got := Client(remote); got.String() != want {
-			t.Errorf("%s: %s, want %s", remote, got, want)
-		}
-	}
-	if Client("").IsValid() || Client("@").IsValid() {
-		t.Error("an address was read from nothing")
-	}
-}
-
 // FuzzParse checks that a request that was read makes the same host again, without characters that have a meaning in a URL.
 func FuzzParse(f *testing.F) {
 	for _, host := range []string{

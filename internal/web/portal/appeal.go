@@ -47,6 +47,7 @@ type Filing struct {
 // Appeal is a request for a review.
 type Appeal struct {
 	Number, Name     string
+	Owner            bool // the appellant says to be responsible for the site
 	State            AppealState
 	Suspended        bool // the name passes until the decision
 	Filed, Due       time.Time
@@ -110,7 +111,7 @@ func (p *Portal) writeForm(w http.ResponseWriter, r *http.Request, status int, f
 	if f.Name != "" {
 		keep.Set("name", f.Name)
 	}
-	p.write(w, r, lang, "appeal", layout.Page{Status: status, Title: lang.Appeal.Title, Keep: keep, Data: f})
+	p.write(w, r, lang, "appeal", layout.Page{Status: status, Title: lang.Appeal.Title, Keep: keep, Kept: true, Data: f})
 }
 
 // fileAppeal stores a request. The reader is then redirected to the address of the request, so that reloading the page sends nothing again.
@@ -215,7 +216,7 @@ func (p *Portal) writeReceipt(w http.ResponseWriter, r *http.Request, a *Appeal,
 		p.write(w, r, lang, "message", layout.Page{Status: http.StatusServiceUnavailable, Title: lang.Appeal.Title, Data: lang.Portal.Unsure})
 		return
 	}
-	p.write(w, r, lang, "receipt", layout.Page{Status: http.StatusOK, Title: lang.Appeal.Received, Data: p.receiptOf(r, lang, a, tried)})
+	p.write(w, r, lang, "receipt", layout.Page{Status: http.StatusOK, Title: lang.Appeal.Received, Kept: true, Data: p.receiptOf(r, lang, a, tried)})
 }
 
 // receiptOf puts a request into the language of the reader.
@@ -231,6 +232,9 @@ func (p *Portal) receiptOf(r *http.Request, lang *texts.Language, a *Appeal, tri
 	}
 	if a.Decided.IsZero() {
 		c.Suspended, c.ProofFailed = a.Suspended, tried
+		if !a.Owner {
+			c.Proof = ""
+		}
 	} else {
 		c.Decided, c.Proof = lang.FormatDate(a.Decided), ""
 	}
@@ -242,9 +246,17 @@ const maxHost = 260
 
 // origin returns the beginning of the addresses of this site: the configured one, or else as the reader reached it.
 func (p *Portal) origin(r *http.Request) string {
-	switch {
-	case p.config.Address != "" || len(r.Host) > maxHost:
+	if p.config.Address != "" {
 		return p.config.Address
+	}
+	return reached(r)
+}
+
+// reached returns the beginning of the addresses of this site as the reader reached it; "" if the Host field is too long.
+func reached(r *http.Request) string {
+	switch {
+	case len(r.Host) > maxHost:
+		return ""
 	case r.TLS == nil:
 		return "http://" + r.Host
 	}

@@ -34,7 +34,7 @@ func (d *desk) File(_ context.Context, code string, f Filing) (*Appeal, error) {
 	if d.stored[code] == nil {
 		d.filed = append(d.filed, f)
 		d.stored[code] = &Appeal{
-			Number: "ABCDE-FGHJK", Name: f.Block.Name, Filed: time.Unix(1_800_000_000, 0), Due: time.Unix(1_805_000_000, 0), Service: "The desk", Contact: "desk@isp.example",
+			Number: "ABCDE-FGHJK", Name: f.Block.Name, Owner: f.Owner, Filed: time.Unix(1_800_000_000, 0), Due: time.Unix(1_805_000_000, 0), Service: "The desk", Contact: "desk@isp.example",
 			Routes: map[string]string{"fr": "Le tribunal administratif."}, Proof: "rempart-appeal=abc", ProofName: "_rempart-appeal.bad.example", ProofFile: "https://bad.example/.well-known/x",
 		}
 	}

@@ -33,7 +33,7 @@ func (p *Portal) serveDevices(w http.ResponseWriter, r *http.Request) {
 	c := devicesContent{Devices: p.config.Devices()}
 	c.Joined, c.HasApple = strings.Join(c.Addresses, ", "), c.Profile != nil
 	if c.Devices.Code != nil {
-		c.Code, c.Size, _ = c.Devices.Code(p.origin(r) + "/devices") // too long for a code: the page has none
+		c.Code, c.Size, _ = c.Devices.Code(reached(r) + "/devices") // too long for a code: the page has none
 	}
 	p.write(w, r, lang, "devices", layout.Page{Status: http.StatusOK, Title: lang.Devices.Title, Data: c})
 }

@@ -8,7 +8,7 @@ import (
 )
 
 func TestSettingsOfDevices(t *testing.T) {
-	d := Devices{}
+	d := Devices{Addresses: []string{"192.0.2.1"}}
 	p := newPortal(t, func(c *Config) { c.Devices = func() Devices { return d } })
 	if _, body := get(t, p, "/devices?lang=en"); !strings.Contains(body, "does not offer an encrypted transport yet") || strings.Contains(body, "Android") {
 		t.Errorf("without transports: %s", body)

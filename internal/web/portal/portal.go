@@ -112,8 +112,8 @@ func New(c Config) (*Portal, error) {
 			return nil, err
 		}
 		mux.HandleFunc("GET /privacy", p.serveStatement)
-		mux.HandleFunc("GET /.well-known/security.txt", p.serveSecurity)
 	}
+	mux.HandleFunc("GET /.well-known/security.txt", p.serveSecurity)
 	if c.Statistics != "" {
 		p.statistics = statistics.NewPublished(c.Statistics, shownDays)
 		mux.HandleFunc("GET /statistics.csv", p.serveCSV)

@@ -30,8 +30,7 @@ func (p *Portal) serveStatement(w http.ResponseWriter, r *http.Request) {
 
 // serveSecurity serves the contact for reports about the security of this server (RFC 9116).
 func (p *Portal) serveSecurity(w http.ResponseWriter, r *http.Request) {
-	facts := p.config.Statement()
-	text := statement.SecurityTxt(&facts, p.config.Now())
+	text := statement.SecurityTxt(p.config.Contact, p.config.Now())
 	if text == "" {
 		http.NotFound(w, r)
 		return

@@ -22,7 +22,7 @@ func TestStatementAndSecurityTxt(t *testing.T) {
 	if status, _ := get(t, p, "/.well-known/security.txt"); status != 404 {
 		t.Errorf("security.txt without a contact: status %d", status)
 	}
-	facts.Contact = "mailto:security@isp.example"
+	p.config.Contact = "mailto:security@isp.example"
 	if status, body := get(t, p, "/.well-known/security.txt"); status != 200 || !strings.HasPrefix(body, "Contact: mailto:security@isp.example\nExpires: 2027-") {
 		t.Errorf("security.txt: %d %s", status, body)
 	}

@@ -201,11 +201,11 @@ func (t Texts) support(f *Facts) string {
 const securityValid = 180 * 24 * time.Hour
 
 // SecurityTxt returns the security.txt of the site (RFC 9116); "" without a contact, which it must have.
-func SecurityTxt(f *Facts, now time.Time) string {
-	if f.Contact == "" {
+func SecurityTxt(contact string, now time.Time) string {
+	if contact == "" {
 		return ""
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "Contact: %s\nExpires: %s\nPreferred-Languages: fr, en\n", f.Contact, now.Add(securityValid).UTC().Truncate(24*time.Hour).Format(time.RFC3339))
+	fmt.Fprintf(&b, "Contact: %s\nExpires: %s\nPreferred-Languages: fr, en\n", contact, now.Add(securityValid).UTC().Truncate(24*time.Hour).Format(time.RFC3339))
 	return b.String()
 }

@@ -63,10 +63,10 @@ func TestEachFactChangesTheStatement(t *testing.T) {
 
 func TestSecurityTxt(t *testing.T) {
 	now := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
-	if text := SecurityTxt(&Facts{Contact: "mailto:a@b.example"}, now); text != "Contact: mailto:a@b.example\nExpires: 2027-05-29T00:00:00Z\nPreferred-Languages: fr, en\n" {
+	if text := SecurityTxt("mailto:a@b.example", now); text != "Contact: mailto:a@b.example\nExpires: 2027-05-29T00:00:00Z\nPreferred-Languages: fr, en\n" {
 		t.Errorf("%q", text)
 	}
-	if text := SecurityTxt(&Facts{}, now); text != "" {
+	if text := SecurityTxt("", now); text != "" {
 		t.Errorf("without a contact: %q", text)
 	}
 }

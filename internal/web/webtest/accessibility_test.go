@@ -59,7 +59,7 @@ func (desk) Find(_ context.Context, code string) (*portal.Appeal, error) {
 		return nil, portal.ErrNoAppeal
 	}
 	return &portal.Appeal{
-		Number: "ABCDE-FGHJK", Name: "login.bad.example", Suspended: true, Filed: time.Unix(1_800_000_000, 0), Due: time.Unix(1_805_000_000, 0), Service: "A service", Contact: "contact@isp.example",
+		Number: "ABCDE-FGHJK", Name: "login.bad.example", Owner: true, Suspended: true, Filed: time.Unix(1_800_000_000, 0), Due: time.Unix(1_805_000_000, 0), Service: "A service", Contact: "contact@isp.example",
 		Routes: map[string]string{"fr": "Le tribunal administratif."}, Proof: "rempart-appeal=0123456789abcdef", ProofName: "_rempart-appeal.login.bad.example", ProofFile: "https://login.bad.example/.well-known/rempart-appeal.txt",
 	}, nil
 }

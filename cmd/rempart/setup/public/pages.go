@@ -3,6 +3,7 @@ package public
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -159,6 +160,14 @@ func open[T any](log *slog.Logger, variable, path string, parse func([]byte) (T,
 		return nil, config.Bad(variable, path, err.Error())
 	}
 	return value, nil
+}
+
+// Check reads the files that the settings name, and returns the error of each that cannot be used.
+func Check(c *config.Config, log *slog.Logger) error {
+	_, authoritiesErr := open(log, "AUTHORITIES", c.Authorities, authority.Parse)
+	_, helpErr := open(log, "HELP", c.Help, texts.ParseHelp)
+	_, appealsErr := AppealPolicy(c, log)
+	return errors.Join(authoritiesErr, helpErr, appealsErr)
 }
 
 // AppealPolicy loads how appeals are handled; nil without REMPART_APPEALS.
