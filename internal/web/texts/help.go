@@ -56,7 +56,7 @@ func (s Step) check() error {
 	case (s.Link == "") != (s.Label == ""):
 		return errors.New("link and label: both or neither")
 	case s.Link != "" && (err != nil || !slices.Contains([]string{"https", "tel", "sms", "mailto"}, u.Scheme)):
-		return errors.New("link: must begin with https:, tel:, sms: or mailto:")
+		return errors.New("link: a URI of the scheme https, tel, sms or mailto")
 	}
 	return nil
 }
