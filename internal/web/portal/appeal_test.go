@@ -123,7 +123,7 @@ func TestReviewIsShown(t *testing.T) {
 	}
 	a.State, a.Why, a.Note, a.Decided = AppealRejected, SiteDangerous, "<b>See</b> you.", time.Unix(1_801_000_000, 0)
 	_, body := get(t, p, "/appeal/thecode?lang=en")
-	for _, want := range []string{"rejected", "still dangerous", "&lt;b&gt;See&lt;/b&gt; you.", "26 January 2027"} {
+	for _, want := range []string{`<h1 class="state">rejected</h1>`, "still dangerous", "&lt;b&gt;See&lt;/b&gt; you.", "26 January 2027"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("after the decision: no %q in %s", want, body)
 		}
