@@ -107,7 +107,11 @@ func TestContinueOverEachTransport(t *testing.T) {
 		t.Errorf("at another server: %s, want the name's own address", got)
 	}
 	for _, q := range u.Seen() {
-		if name := strings.ToLower(q.Msg.Question[0].Name); strings.Contains(name, "rempart") && !strings.HasSuffix(name, ".rempart.example.") {
+		asked := q.Msg.Question[0]
+		if asked.Qclass == dns.ClassCHAOS { // whether the upstream is this server
+			continue
+		}
+		if name := strings.ToLower(asked.Name); strings.Contains(name, "rempart") && !strings.HasSuffix(name, ".rempart.example.") {
 			t.Errorf("an upstream was asked for %s", name)
 		}
 	}
