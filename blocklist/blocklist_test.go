@@ -12,16 +12,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-func wireName(t testing.TB, text string) []byte {
-	t.Helper()
-	name, err := AppendName(nil, text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
+	"rempart/internal/dnstest"
+)
 
 // source builds one source's input from lines: "name", "=name" (exact), "*.name" (below),
 // "@name" (except subtree), "@=name" (except exact), "+name" (allow), "-name" ($badfilter).
@@ -32,7 +25,7 @@ func source(t testing.TB, label string, lines ...string) *Input {
 		l := Listing{Scope: Subtree}
 		text := line
 		if rest, ok := strings.CutPrefix(text, "-"); ok {
-			if err := b.Cancel(wireName(t, rest), Subtree); err != nil {
+			if err := b.Cancel(dnstest.WireName(t, rest), Subtree); err != nil {
 				t.Fatal(err)
 			}
 			continue
@@ -52,7 +45,7 @@ func source(t testing.TB, label string, lines ...string) *Input {
 		if rest, ok := strings.CutPrefix(text, "*."); ok {
 			l.Scope, text = Below, rest
 		}
-		l.Name = wireName(t, text)
+		l.Name = dnstest.WireName(t, text)
 		if err := b.Add(l); err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +117,7 @@ func TestMatch(t *testing.T) {
 		{"gone.test", "pass"},
 		{"under.gone.test", "pass"},
 	} {
-		name := wireName(t, tt.name)
+		name := dnstest.WireName(t, tt.name)
 		got := describe(v, name, v.Match(name, AllCategories, 0))
 		if got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
@@ -136,7 +129,7 @@ func TestMatch(t *testing.T) {
 // specific one is shown, but an external order always decides.
 func TestMostSpecificCategoryDecides(t *testing.T) {
 	listed := func(c Category, scope Scope, m Mark) Listing {
-		return Listing{Name: wireName(t, "both.test"), Scope: scope, Category: c, Mark: m}
+		return Listing{Name: dnstest.WireName(t, "both.test"), Scope: scope, Category: c, Mark: m}
 	}
 	for what, tt := range map[string]struct {
 		listings []Listing
@@ -187,7 +180,7 @@ func TestExceptionsCancelTheirOwnSourceOnly(t *testing.T) {
 		inputs = append(inputs, source(t, fmt.Sprint(i), "evil.test", "@"+deep))
 	}
 	v := compiled(t, inputs...)
-	name := wireName(t, deep)
+	name := dnstest.WireName(t, deep)
 	if got := v.Match(name, AllCategories, 0); got.Action != BlockedBy {
 		t.Errorf("%s: %v, want a block: one source has no exception for the name", deep, got.Action)
 	}
@@ -199,7 +192,7 @@ func TestExceptionsCancelTheirOwnSourceOnly(t *testing.T) {
 
 func TestCancelAppliesToItsScopeOnly(t *testing.T) {
 	v := compiled(t, source(t, "a", "=evil.test", "-evil.test"))
-	if got := v.Match(wireName(t, "evil.test"), AllCategories, 0); got.Action != BlockedBy {
+	if got := v.Match(dnstest.WireName(t, "evil.test"), AllCategories, 0); got.Action != BlockedBy {
 		t.Error("cancelling the subtree cancelled the exact listing")
 	}
 }
@@ -251,7 +244,7 @@ func TestMatchAddr(t *testing.T) {
 // TestHoldsPassReportsAllowBelow checks that a blocked name with an allowed name below it is found, because it must not be answered with NXDOMAIN.
 func TestHoldsPassReportsAllowBelow(t *testing.T) {
 	v := compiled(t, source(t, "a", "evil.test"), source(t, "operator", "+*.evil.test"))
-	name := wireName(t, "evil.test")
+	name := dnstest.WireName(t, "evil.test")
 	if got := v.Match(name, AllCategories, 1); got.Action != BlockedBy || !got.HoldsPass {
 		t.Errorf("Match: %+v, want BlockedBy with HoldsPass", got)
 	}
@@ -260,9 +253,9 @@ func TestHoldsPassReportsAllowBelow(t *testing.T) {
 func TestMatchTime(t *testing.T) {
 	b := NewBuilder()
 	for _, l := range []Listing{
-		{Name: wireName(t, "later.test"), Scope: Subtree, Start: 100},
-		{Name: wireName(t, "ends.test"), Scope: Subtree, Expiry: 100},
-		{Name: wireName(t, "window.test"), Scope: Subtree, Start: 50, Expiry: 100},
+		{Name: dnstest.WireName(t, "later.test"), Scope: Subtree, Start: 100},
+		{Name: dnstest.WireName(t, "ends.test"), Scope: Subtree, Expiry: 100},
+		{Name: dnstest.WireName(t, "window.test"), Scope: Subtree, Start: 50, Expiry: 100},
 	} {
 		if err := b.Add(l); err != nil {
 			t.Fatal(err)
@@ -279,7 +272,7 @@ func TestMatchTime(t *testing.T) {
 		{"ends.test", 99, BlockedBy, 100}, {"ends.test", 100, Pass, Forever},
 		{"window.test", 49, Pass, 50}, {"window.test", 50, BlockedBy, 100}, {"window.test", 100, Pass, Forever},
 	} {
-		got := v.Match(wireName(t, tt.name), AllCategories, tt.now)
+		got := v.Match(dnstest.WireName(t, tt.name), AllCategories, tt.now)
 		if got.Action != tt.action || got.Until != tt.until {
 			t.Errorf("%s at %d: %v until %d, want %v until %d", tt.name, tt.now, got.Action, got.Until, tt.action, tt.until)
 		}
@@ -288,7 +281,7 @@ func TestMatchTime(t *testing.T) {
 
 func TestMatchCategories(t *testing.T) {
 	v := compiled(t, source(t, "a", "phishing:p.test"))
-	name := wireName(t, "p.test")
+	name := dnstest.WireName(t, "p.test")
 	if got := v.Match(name, 1<<Malware, 0); got.Action != Pass {
 		t.Errorf("a listing of a category that is not enforced blocks: %v", got)
 	}
@@ -326,7 +319,7 @@ func TestCompiledVerdictsEqualModel(t *testing.T) {
 					c.decision = Allow
 				}
 				model[name] = append(model[name], c)
-				if err := b.Add(Listing{Name: wireName(t, name), Scope: c.scope, Decision: c.decision}); err != nil {
+				if err := b.Add(Listing{Name: dnstest.WireName(t, name), Scope: c.scope, Decision: c.decision}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -361,7 +354,7 @@ func TestCompiledVerdictsEqualModel(t *testing.T) {
 		for range 500 {
 			name := random()
 			for i, v := range []*View{once, twice} {
-				if got := v.Match(wireName(t, name), AllCategories, 0).Action; got != want(name) {
+				if got := v.Match(dnstest.WireName(t, name), AllCategories, 0).Action; got != want(name) {
 					t.Fatalf("%s: %v, want %v (compiled %d times)", name, got, want(name), i+1)
 				}
 			}
@@ -381,7 +374,7 @@ func TestEveryListedNameIsFound(t *testing.T) {
 			for range rng.IntN(6) {
 				text = fmt.Sprintf("%x.%s", rng.IntN(1+rng.IntN(40)), text)
 			}
-			name := wireName(t, text)
+			name := dnstest.WireName(t, text)
 			names = append(names, name)
 			if err := b.Add(Listing{Name: name, Scope: Exact}); err != nil {
 				t.Fatal(err)
@@ -425,7 +418,7 @@ func TestOpenRefuses(t *testing.T) {
 
 func TestEmptySnapshot(t *testing.T) {
 	v := compiled(t)
-	if got := v.Match(wireName(t, "any.test"), AllCategories, 0); got.Action != Pass {
+	if got := v.Match(dnstest.WireName(t, "any.test"), AllCategories, 0); got.Action != Pass {
 		t.Errorf("an empty set returns %v", got)
 	}
 }
@@ -433,7 +426,7 @@ func TestEmptySnapshot(t *testing.T) {
 func TestSnapshotReturnsInfoAndSources(t *testing.T) {
 	fetched := time.Unix(1700000000, 0).UTC()
 	b := NewBuilder()
-	if err := b.Add(Listing{Name: wireName(t, "evil.test"), Scope: Subtree}); err != nil {
+	if err := b.Add(Listing{Name: dnstest.WireName(t, "evil.test"), Scope: Subtree}); err != nil {
 		t.Fatal(err)
 	}
 	s := compiled(t, b.Input(Source{"list", fetched, 2, 1})).Snapshot()
@@ -462,7 +455,7 @@ func TestSetRefusesLowerVersion(t *testing.T) {
 func TestMatchDoesNotAllocate(t *testing.T) {
 	v := compiled(t, source(t, "a", "evil.test", "wide.test", "@good.wide.test"))
 	for _, text := range []string{"evil.test", "www.evil.test", "a.b.c.d.test", "good.wide.test"} {
-		name := wireName(t, text)
+		name := dnstest.WireName(t, text)
 		if n := testing.AllocsPerRun(100, func() { v.Match(name, AllCategories, 0) }); n != 0 {
 			t.Errorf("%s: %v allocations", text, n)
 		}
@@ -475,7 +468,7 @@ func FuzzOpen(f *testing.F) {
 	var buf bytes.Buffer
 	b := NewBuilder()
 	for _, l := range []Listing{
-		{Prefix: netip.MustParsePrefix("198.51.100.0/24")}, {Name: wireName(f, "dated.test"), Scope: Subtree, Expiry: 5, ID: "2026-1"},
+		{Prefix: netip.MustParsePrefix("198.51.100.0/24")}, {Name: dnstest.WireName(f, "dated.test"), Scope: Subtree, Expiry: 5, ID: "2026-1"},
 	} {
 		if err := b.Add(l); err != nil {
 			f.Fatal(err)
@@ -500,7 +493,7 @@ func FuzzOpen(f *testing.F) {
 		}
 		if s, err := Open(data); err == nil && s.Verify() == nil && s.Checksum() == want.Checksum() {
 			for _, text := range names {
-				name := wireName(t, text)
+				name := dnstest.WireName(t, text)
 				if a, b := NewView(s, nil).Match(name, AllCategories, 1), NewView(want, nil).Match(name, AllCategories, 1); a != b {
 					t.Fatalf("%s: %+v, want %+v", text, a, b)
 				}
@@ -519,7 +512,7 @@ func FuzzOpen(f *testing.F) {
 func exercise(t *testing.T, v *View, texts []string) {
 	var names [][]byte
 	for _, text := range texts {
-		name := wireName(t, text)
+		name := dnstest.WireName(t, text)
 		names = append(names, name)
 		v.Explain(name, v.Match(name, AllCategories, 1))
 		v.Claims(name)

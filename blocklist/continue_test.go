@@ -3,6 +3,8 @@ package blocklist
 import (
 	"net/netip"
 	"testing"
+
+	"rempart/internal/dnstest"
 )
 
 // continueView returns a view of listings, which block the subtree of their names.
@@ -22,9 +24,9 @@ func continueView(t *testing.T, listings ...Listing) *View {
 func TestMatchContinued(t *testing.T) {
 	const day, now = int64(secondsPerDay), int64(1_800_000_000)
 	today := now / day * day
-	block := func(name string, c Category) Listing { return Listing{Name: wireName(t, name), Category: c} }
+	block := func(name string, c Category) Listing { return Listing{Name: dnstest.WireName(t, name), Category: c} }
 	order := func(start, since int64) Listing {
-		return Listing{Name: wireName(t, "bad.example"), Category: Phishing, Mark: Censored, Start: start, Since: since}
+		return Listing{Name: dnstest.WireName(t, "bad.example"), Category: Phishing, Mark: Censored, Start: start, Since: since}
 	}
 	week := Continuable{Categories: 1 << Phishing, Orders: 7 * day}
 	for _, tt := range []struct {
@@ -48,11 +50,11 @@ func TestMatchContinued(t *testing.T) {
 		{"an order that has not begun", week, []Listing{order(now+day, 0)}, Pass, now + day},
 	} {
 		v := continueView(t, tt.listings...)
-		got := v.MatchContinued(wireName(t, "www.bad.example"), AllCategories, &tt.continued, now)
+		got := v.MatchContinued(dnstest.WireName(t, "www.bad.example"), AllCategories, &tt.continued, now)
 		if got.Action != tt.want || got.Until != tt.until {
 			t.Errorf("%s: %v until %d, want %v until %d", tt.name, got.Action, got.Until, tt.want, tt.until)
 		}
-		name := wireName(t, "www.bad.example")
+		name := dnstest.WireName(t, "www.bad.example")
 		if plain := v.MatchContinued(name, AllCategories, nil, now); plain != v.Match(name, AllCategories, now) {
 			t.Errorf("%s: without Continuable: %+v, want the verdict of Match", tt.name, plain)
 		}

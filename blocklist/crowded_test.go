@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+
+	"rempart/internal/dnstest"
 )
 
 // namesOfBucket returns n+others names whose hashes fall into one bucket of a set of n names: n names to list, and others names that are not listed.
@@ -36,7 +38,7 @@ func TestCrowdedBucketNeedsFewReads(t *testing.T) {
 			t.Fatal("expected a crowded bucket")
 		}
 		for _, text := range lines {
-			name := wireName(t, text)
+			name := dnstest.WireName(t, text)
 			key := name[:len(name)-1]
 			hash := xxhash.Sum64(key)
 			at, end := s.bucket(hash)
@@ -52,11 +54,11 @@ func TestCrowdedBucketNeedsFewReads(t *testing.T) {
 			}
 		}
 		for _, text := range append(others, "other.example") {
-			if verdict := v.Match(wireName(t, text), AllCategories, 1); verdict.Action != Pass {
+			if verdict := v.Match(dnstest.WireName(t, text), AllCategories, 1); verdict.Action != Pass {
 				t.Errorf("Match(%s): %v, want Pass", text, verdict.Action)
 			}
 		}
-		name := wireName(t, lines[0])
+		name := dnstest.WireName(t, lines[0])
 		if n := testing.AllocsPerRun(100, func() { v.Match(name, AllCategories, 1) }); n != 0 {
 			t.Errorf("%v allocations", n)
 		}
@@ -68,7 +70,7 @@ func overlaid(t *testing.T, texts []string) *View {
 	t.Helper()
 	var changes []Change
 	for _, text := range texts {
-		changes = append(changes, Change{Source: Source{Name: "a"}, Listing: Listing{Name: wireName(t, text), Scope: Subtree}})
+		changes = append(changes, Change{Source: Source{Name: "a"}, Listing: Listing{Name: dnstest.WireName(t, text), Scope: Subtree}})
 	}
 	v, err := compiled(t).With(Info{Version: 2}, changes)
 	if err != nil {
@@ -97,7 +99,7 @@ func TestDamagedIndexReadsRecordsOnce(t *testing.T) {
 // them those with the latest expiry, and the claims of other sources are not affected.
 func TestClaimsExaminedPerNameAreBounded(t *testing.T) {
 	const many = 20_000
-	name := wireName(t, "often.example")
+	name := dnstest.WireName(t, "often.example")
 	b := NewBuilder()
 	var changes []Change
 	for i := range int64(many) {

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+
+	"rempart/internal/dnstest"
 )
 
 // TestNamedReturnsEntryOfVerdict checks that the number in a verdict identifies its entry: in a snapshot, in an overlay and for prefixes, but not after the
@@ -27,7 +29,7 @@ func TestNamedReturnsEntryOfVerdict(t *testing.T) {
 	for name, want := range map[string]string{
 		"www.evil.test": "evil.test malicious [a b]", "both.test": "both.test phishing [a]", "x.y.below.test": "below.test malicious [a]",
 	} {
-		numbers[name] = v.Match(wireName(t, name), AllCategories, 0).Entry
+		numbers[name] = v.Match(dnstest.WireName(t, name), AllCategories, 0).Entry
 		if got := words(v, numbers[name]); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
@@ -35,13 +37,13 @@ func TestNamedReturnsEntryOfVerdict(t *testing.T) {
 	if got := words(v, v.MatchAddr(netip.MustParseAddr("203.0.113.7"), AllCategories, 0).Entry); got != "203.0.113.0/24 botnet [ip]" {
 		t.Errorf("an address: %s", got)
 	}
-	if n := v.Match(wireName(t, "good.test"), AllCategories, 0).Entry; n != 0 || words(v, n) != "none" {
+	if n := v.Match(dnstest.WireName(t, "good.test"), AllCategories, 0).Entry; n != 0 || words(v, n) != "none" {
 		t.Errorf("a verdict without an entry has the number %x", n)
 	}
-	listing := Listing{Name: wireName(t, "evil.test"), Scope: Subtree}
+	listing := Listing{Name: dnstest.WireName(t, "evil.test"), Scope: Subtree}
 	over, err := v.With(Info{Version: 8}, []Change{
 		{Source: Source{Name: "a"}, Listing: listing, Withdraw: true}, {Source: Source{Name: "c"}, Listing: listing},
-		{Source: Source{Name: "a"}, Listing: Listing{Name: wireName(t, "below.test"), Scope: Below}, Withdraw: true},
+		{Source: Source{Name: "a"}, Listing: Listing{Name: dnstest.WireName(t, "below.test"), Scope: Below}, Withdraw: true},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -10,13 +10,14 @@ import (
 	"github.com/miekg/dns"
 
 	"rempart/blocklist"
+	"rempart/internal/dnstest"
 	"rempart/resolver/upstream"
 )
 
 // TestStricterEntryBeatsGrant checks that an old grant does not pass a block that people may not pass, also when another entry decides for other clients.
 func TestStricterEntryBeatsGrant(t *testing.T) {
 	listing := func(name string, c blocklist.Category, m blocklist.Mark, start int64) blocklist.Listing {
-		return blocklist.Listing{Name: wireOf(t, name), Scope: blocklist.Subtree, Category: c, Mark: m, Start: start}
+		return blocklist.Listing{Name: dnstest.WireName(t, name), Scope: blocklist.Subtree, Category: c, Mark: m, Start: start}
 	}
 	for what, stricter := range map[string]func(now int64) blocklist.Listing{
 		"malware on the same name":  func(int64) blocklist.Listing { return listing("bad.example", blocklist.Malware, 0, 0) },
@@ -42,18 +43,18 @@ func TestStricterEntryBeatsGrant(t *testing.T) {
 func TestOrderInWarningPhase(t *testing.T) {
 	withinGrants(t, nil, nil, func(t *testing.T, b *grantBench) {
 		begin := time.Now().Add(-7*24*time.Hour + 30*time.Minute).Unix()
-		order := blocklist.Listing{Name: wireOf(t, "bad.example"), Scope: blocklist.Subtree, Category: blocklist.Scam, Mark: blocklist.Censored, Start: begin}
+		order := blocklist.Listing{Name: dnstest.WireName(t, "bad.example"), Scope: blocklist.Subtree, Category: blocklist.Scam, Mark: blocklist.Censored, Start: begin}
 		if err := b.set.Replace(listingsView(t, 2, order)); err != nil {
 			t.Fatal(err)
 		}
 		b.continueTo(aClient, "bad.example")
 		b.expect("in the warning phase", aClient, "bad.example", passA)
-		if !b.r.MayContinue(wireOf(t, "bad.example")) {
+		if !b.r.MayContinue(dnstest.WireName(t, "bad.example")) {
 			t.Error("the page may not offer to continue")
 		}
 		time.Sleep(30 * time.Minute)
 		b.expect("after the warning phase", aClient, "bad.example", blockA)
-		if b.r.MayContinue(wireOf(t, "bad.example")) {
+		if b.r.MayContinue(dnstest.WireName(t, "bad.example")) {
 			t.Error("the page may offer to continue")
 		}
 	})
@@ -62,8 +63,8 @@ func TestOrderInWarningPhase(t *testing.T) {
 // TestGrantOfNameWithBlockedTarget checks that a grant for the question's name passes a blocked alias and a blocked address, for one client, and not a target that
 // people may not pass.
 func TestGrantOfNameWithBlockedTarget(t *testing.T) {
-	phishing := blocklist.Listing{Name: wireOf(t, "target.example"), Scope: blocklist.Subtree, Category: blocklist.Phishing}
-	malware := blocklist.Listing{Name: wireOf(t, "second.example"), Scope: blocklist.Subtree, Category: blocklist.Malware}
+	phishing := blocklist.Listing{Name: dnstest.WireName(t, "target.example"), Scope: blocklist.Subtree, Category: blocklist.Phishing}
+	malware := blocklist.Listing{Name: dnstest.WireName(t, "second.example"), Scope: blocklist.Subtree, Category: blocklist.Malware}
 	prefix := blocklist.Listing{Prefix: netip.MustParsePrefix("198.51.100.0/24"), Category: blocklist.Phishing}
 	alias := []string{"@ 300 IN CNAME target.example.", "target.example. 300 IN A 192.0.2.1"}
 	chain := []string{"@ 300 IN CNAME target.example.", "target.example. 300 IN CNAME second.example.", "second.example. 300 IN A 192.0.2.1"}
@@ -84,7 +85,7 @@ func TestGrantOfNameWithBlockedTarget(t *testing.T) {
 			b.up.set(records(tt.answer...))
 			b.continueTo(aClient, "shop.example")
 			b.expect(tt.what+": before anybody was blocked", aClient, "shop.example", blockA)
-			if got := b.r.MayContinue(wireOf(t, "shop.example")); got != (tt.want != blockA) {
+			if got := b.r.MayContinue(dnstest.WireName(t, "shop.example")); got != (tt.want != blockA) {
 				t.Errorf("%s: the page may offer to continue: %v", tt.what, got)
 			}
 			b.continueTo(aClient, "shop.example")

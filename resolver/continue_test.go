@@ -1,7 +1,6 @@
 package resolver
 
 import (
-	"bytes"
 	"context"
 	"net/netip"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"rempart/blocklist"
+	"rempart/internal/dnstest"
 	"rempart/internal/grant"
 	"rempart/internal/wire"
 )
@@ -25,41 +25,12 @@ const (
 // withGrants returns a change of the configuration by which people may continue to phishing for an hour, and to external orders in their first week.
 func withGrants(t testing.TB, secrets *grant.Secrets) func(*Config) {
 	return func(c *Config) {
-		c.Probe = wireOf(t, probeName)
+		c.Probe = dnstest.WireName(t, probeName)
 		c.Grants = Grants{
 			Blocks:   blocklist.Continuable{Categories: 1 << blocklist.Phishing, Orders: 7 * 24 * 3600},
 			Duration: anHour, Secrets: func() *grant.Secrets { return secrets },
 		}
 	}
-}
-
-func wireOf(t testing.TB, text string) []byte {
-	t.Helper()
-	name, err := blocklist.AppendName(nil, text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
-
-// listingsView compiles listings.
-func listingsView(t testing.TB, version uint64, listings ...blocklist.Listing) *blocklist.View {
-	t.Helper()
-	b := blocklist.NewBuilder()
-	for _, l := range listings {
-		if err := b.Add(l); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var buf bytes.Buffer
-	if err := blocklist.Compile(&buf, blocklist.Info{Version: version}, b.Input(blocklist.Source{Name: "test"})); err != nil {
-		t.Fatal(err)
-	}
-	s, err := blocklist.Open(buf.Bytes())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return blocklist.NewView(s, nil)
 }
 
 // grantBench is a bench whose clients can continue.
@@ -83,7 +54,7 @@ func withinGrants(t *testing.T, change func(*Config), lines []string, scenario f
 // goQuery returns a query by which a client continues to a name.
 func (b *grantBench) goQuery(client, name, typ string) *dns.Msg {
 	b.t.Helper()
-	token := b.secrets.Token(wireOf(b.t, name), netip.MustParseAddr(client), time.Now().Unix())
+	token := b.secrets.Token(dnstest.WireName(b.t, name), netip.MustParseAddr(client), time.Now().Unix())
 	return query(b.t, token+"."+name+".go."+probeName, typ)
 }
 
@@ -231,7 +202,7 @@ func TestNobodyContinuesWithoutEnforcement(t *testing.T) {
 	withinGrants(t, func(c *Config) { c.Observe = true }, []string{"bad.example"}, func(t *testing.T, b *grantBench) {
 		b.continueTo(aClient, "bad.example")
 		b.expect("in observe mode", aClient, "bad.example", passA)
-		if got := b.metric("rempart_queries_total", "rcode=NOERROR", "transport=udp", "verdict=block"); got != 1 || b.r.MayContinue(wireOf(t, "bad.example")) {
+		if got := b.metric("rempart_queries_total", "rcode=NOERROR", "transport=udp", "verdict=block"); got != 1 || b.r.MayContinue(dnstest.WireName(t, "bad.example")) {
 			t.Errorf("%v queries are counted as blocked, want 1", got)
 		}
 	})
@@ -245,11 +216,11 @@ func TestNobodyContinuesWithoutEnforcement(t *testing.T) {
 			t.Errorf("%v answers are counted, want none", got)
 		}
 	})
-	within(t, func(c *Config) { c.Probe = wireOf(t, probeName) }, []string{"bad.example"}, func(t *testing.T, b *bench) {
+	within(t, func(c *Config) { c.Probe = dnstest.WireName(t, probeName) }, []string{"bad.example"}, func(t *testing.T, b *bench) {
 		off := &grantBench{b, grant.Random()}
 		off.continueTo(aClient, "bad.example")
 		off.expect("off", aClient, "bad.example", blockA)
-		if off.metric("rempart_continue_grants_total") != -1 || b.r.MayContinue(wireOf(t, "bad.example")) {
+		if off.metric("rempart_continue_grants_total") != -1 || b.r.MayContinue(dnstest.WireName(t, "bad.example")) {
 			t.Error("grants are counted or offered although nobody may continue")
 		}
 	})
@@ -258,7 +229,7 @@ func TestNobodyContinuesWithoutEnforcement(t *testing.T) {
 // TestAllowedNameNeedsNoGrant checks that nothing is offered for names that an operator allows.
 func TestAllowedNameNeedsNoGrant(t *testing.T) {
 	withinGrants(t, nil, []string{"bad.example", "+ok.bad.example"}, func(t *testing.T, b *grantBench) {
-		if b.r.MayContinue(wireOf(t, "ok.bad.example")) || !b.r.MayContinue(wireOf(t, "bad.example")) {
+		if b.r.MayContinue(dnstest.WireName(t, "ok.bad.example")) || !b.r.MayContinue(dnstest.WireName(t, "bad.example")) {
 			t.Error("an allowed name may be offered, or a blocked one may not")
 		}
 	})

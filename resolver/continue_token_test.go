@@ -10,6 +10,7 @@ import (
 	"github.com/miekg/dns"
 
 	"rempart/blocklist"
+	"rempart/internal/dnstest"
 	"rempart/internal/grant"
 )
 
@@ -53,8 +54,8 @@ func TestTypesThatSetNoGrant(t *testing.T) {
 // TestRefusedTokens checks that tokens of others, for other names, and for names that are not blocked or may not be passed set no grant, and what is counted.
 func TestRefusedTokens(t *testing.T) {
 	withinGrants(t, nil, nil, func(t *testing.T, b *grantBench) {
-		phishing := blocklist.Listing{Name: wireOf(t, "bad.example"), Scope: blocklist.Subtree, Category: blocklist.Phishing}
-		malware := blocklist.Listing{Name: wireOf(t, "malware.example"), Scope: blocklist.Subtree, Category: blocklist.Malware}
+		phishing := blocklist.Listing{Name: dnstest.WireName(t, "bad.example"), Scope: blocklist.Subtree, Category: blocklist.Phishing}
+		malware := blocklist.Listing{Name: dnstest.WireName(t, "malware.example"), Scope: blocklist.Subtree, Category: blocklist.Malware}
 		if err := b.set.Replace(listingsView(t, 2, phishing, malware)); err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +76,7 @@ func TestRefusedTokens(t *testing.T) {
 		if got := b.metric("rempart_continue_refused_total", "reason=not-allowed"); got != 2 {
 			t.Errorf("%v tokens are counted as not allowed, want 2", got)
 		}
-		if err := b.set.Replace(listingsView(t, 3, phishing, blocklist.Listing{Name: wireOf(t, "good.example"), Scope: blocklist.Subtree, Category: blocklist.Phishing})); err != nil {
+		if err := b.set.Replace(listingsView(t, 3, phishing, blocklist.Listing{Name: dnstest.WireName(t, "good.example"), Scope: blocklist.Subtree, Category: blocklist.Phishing})); err != nil {
 			t.Fatal(err)
 		}
 		b.expect("a name that was blocked later", aClient, "good.example", blockA)

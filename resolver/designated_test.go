@@ -7,6 +7,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"rempart/internal/dnstest"
 	"rempart/internal/wire"
 )
 
@@ -17,7 +18,7 @@ var everywhere = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 func designated(t testing.TB, change func(*Designated)) *Designated {
 	t.Helper()
 	d := &Designated{
-		Name: name(t, "dns.example"),
+		Name: dnstest.WireName(t, "dns.example"),
 		Endpoints: []Endpoint{
 			{Transport: wire.TLS, ALPN: []string{"dot"}, Port: 853, Addrs: everywhere},
 			{Transport: wire.HTTPS, ALPN: []string{"h2", "h3"}, Port: 443, Path: "/dns-query{?dns}", Addrs: everywhere},
@@ -136,7 +137,7 @@ func TestOtherNamesAreUnchangedByDiscovery(t *testing.T) {
 			t.Errorf("%s %s: got %s, want %s", tt.name, tt.typ, got, tt.want)
 		}
 	}
-	b := newBench(t, func(c *Config) { c.Forward = []Zone{{name(t, "resolver.arpa"), home}} })
+	b := newBench(t, func(c *Config) { c.Forward = []Zone{{dnstest.WireName(t, "resolver.arpa"), home}} })
 	b.r.SetDesignated(designated(t, nil))
 	if b.askAt("192.0.2.53", query(t, "_dns.resolver.arpa", "SVCB")); home.count() != 1 {
 		t.Error("a configured zone that contains the name was not asked")
@@ -167,7 +168,7 @@ func TestAddressesAreLeftOutBeforeServices(t *testing.T) {
 	last, seen := 0, map[int]bool{}
 	for n := 4; n < 180; n++ {
 		long := strings.Repeat("a.", n/2) + "example"
-		b.r.SetDesignated(designated(t, func(d *Designated) { d.Name = name(t, long) }))
+		b.r.SetDesignated(designated(t, func(d *Designated) { d.Name = dnstest.WireName(t, long) }))
 		a := b.askAt("192.0.2.53", query(t, "_dns.resolver.arpa", "SVCB"))
 		step := 0 // all records
 		switch {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"rempart/internal/dnstest"
 	"rempart/internal/wire"
 	"rempart/resolver/upstream"
 )
@@ -28,7 +29,7 @@ func silentBelow(zone []byte) func(context.Context, upstream.Question) (*dns.Msg
 // TestSilentZoneFailsAtOnce asks for many names below one zone whose servers are silent: other names get answers, and further names of the zone fail at once.
 func TestSilentZoneFailsAtOnce(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
-		b.up.set(silentBelow(name(t, "silent.example")))
+		b.up.set(silentBelow(dnstest.WireName(t, "silent.example")))
 		var asking sync.WaitGroup
 		for i := range 2 * upstream.MaxInFlight {
 			asking.Go(func() { b.ask(query(t, fmt.Sprintf("x%d.silent.example", i), "A")) })
@@ -46,7 +47,7 @@ func TestSilentZoneFailsAtOnce(t *testing.T) {
 // TestClientOfSilentZonesDoesNotBlockOthers makes one client ask for names in many zones with silent servers: other clients get answers.
 func TestClientOfSilentZonesDoesNotBlockOthers(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
-		b.up.set(silentBelow(name(t, "silent")))
+		b.up.set(silentBelow(dnstest.WireName(t, "silent")))
 		var asking sync.WaitGroup
 		for i := range 2 * upstream.MaxInFlight {
 			asking.Go(func() {
@@ -67,7 +68,7 @@ func TestZonesOf(t *testing.T) {
 		"": {".", "."}, "example": {"example", "example"}, "a.example": {"a.example", "a.example"},
 		"y.a.example": {"y.a.example", "a.example"}, "x.y.a.example": {"y.a.example", "a.example"}, "w.x.y.a.example": {"y.a.example", "a.example"},
 	} {
-		three, two := zonesOf(name(t, text))
+		three, two := zonesOf(dnstest.WireName(t, text))
 		if got := [2]string{wire.Text(three), wire.Text(two)}; got != want {
 			t.Errorf("zonesOf(%s) = %v, want %v", text, got, want)
 		}

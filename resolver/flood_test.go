@@ -233,7 +233,7 @@ func TestManyQuestionsAtSilentUpstream(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := newBench(t, func(c *Config) {
-		c.Cache, c.Upstreams, c.Forward = store, pool, []Zone{{Name: name(t, "cached.example"), Upstreams: fake}}
+		c.Cache, c.Upstreams, c.Forward = store, pool, []Zone{{Name: dnstest.WireName(t, "cached.example"), Upstreams: fake}}
 	}, "listed.example")
 	earlier := newCrowd(b, numbered(stale, "stale%d.example"), clients)
 	for i := 0; i < stale; i += 10 {

@@ -1,7 +1,6 @@
 package resolver
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 	"sync"
@@ -32,15 +31,7 @@ func viewOf(t testing.TB, version uint64, lists map[string][]string) *blocklist.
 		}
 		inputs = append(inputs, b.Input(blocklist.Source{Name: list}))
 	}
-	var buf bytes.Buffer
-	if err := blocklist.Compile(&buf, blocklist.Info{Version: version}, inputs...); err != nil {
-		t.Fatal(err)
-	}
-	s, err := blocklist.Open(buf.Bytes())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return blocklist.NewView(s, nil)
+	return compiled(t, version, inputs...)
 }
 
 // briefMatches returns matches as text, such as "evil.example phishing [a b] 3".

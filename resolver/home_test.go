@@ -9,17 +9,8 @@ import (
 	"github.com/miekg/dns"
 
 	"rempart/blocklist"
-	"rempart/internal/wire"
+	"rempart/internal/dnstest"
 )
-
-func name(t testing.TB, text string) []byte {
-	t.Helper()
-	n, err := wire.AppendName(nil, text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
 
 func TestCanaries(t *testing.T) {
 	const passes = " 300 IN "
@@ -71,7 +62,7 @@ func TestCanaries(t *testing.T) {
 	// A zone with its own upstream takes precedence.
 	b = newBench(t, func(c *Config) {
 		c.Canaries = FirefoxCanary
-		c.Forward = []Zone{{name(t, "use-application-dns.net"), &fakeUpstreams{answer: records("@ 60 IN A 192.0.2.9")}}}
+		c.Forward = []Zone{{dnstest.WireName(t, "use-application-dns.net"), &fakeUpstreams{answer: records("@ 60 IN A 192.0.2.9")}}}
 	})
 	b.want("a zone of its own", query(t, "use-application-dns.net", "A"), "NOERROR | use-application-dns.net. 60 IN A 192.0.2.9")
 }
@@ -81,7 +72,7 @@ func TestSingleLabelsAreNotForwarded(t *testing.T) {
 	for _, keep := range []bool{true, false} {
 		b := newBench(t, func(c *Config) {
 			c.KeepSingleLabels = keep
-			c.Forward = []Zone{{name(t, "router"), home}}
+			c.Forward = []Zone{{dnstest.WireName(t, "router"), home}}
 		}, "listed")
 		for _, tt := range []struct {
 			name, typ string
@@ -111,8 +102,8 @@ func TestRebinding(t *testing.T) {
 	home := &fakeUpstreams{answer: records("@ 60 IN A 192.168.1.9")}
 	refuse := func(c *Config) {
 		c.RefuseRebinding = true
-		c.RebindingAllow = [][]byte{name(t, "plex.direct")}
-		c.Forward = []Zone{{name(t, "corp.example"), home}}
+		c.RebindingAllow = [][]byte{dnstest.WireName(t, "plex.direct")}
+		c.Forward = []Zone{{dnstest.WireName(t, "corp.example"), home}}
 	}
 	const refused = "NOERROR | www.public.example. SOA | opt | Filtered"
 	for _, addr := range []string{"0.0.0.0", "0.1.2.3", "10.1.2.3", "100.64.0.1", "127.0.0.1", "127.1.2.3", "169.254.169.254", "172.16.0.1", "172.31.255.255",
@@ -162,8 +153,8 @@ func TestRebindingExceptions(t *testing.T) {
 	home := &fakeUpstreams{answer: records("@ 60 IN A 192.168.1.9")}
 	b := newBench(t, func(c *Config) {
 		c.RefuseRebinding = true
-		c.RebindingAllow = [][]byte{name(t, "plex.direct")}
-		c.Forward = []Zone{{name(t, "corp.example"), home}, {name(t, "168.192.in-addr.arpa"), home}}
+		c.RebindingAllow = [][]byte{dnstest.WireName(t, "plex.direct")}
+		c.Forward = []Zone{{dnstest.WireName(t, "corp.example"), home}, {dnstest.WireName(t, "168.192.in-addr.arpa"), home}}
 	}, "+allowed.example", "listed.example")
 	b.up.set(records("@ 300 IN A 192.168.1.1"))
 	for _, tt := range []struct {
@@ -278,7 +269,7 @@ func TestReasonNamesTheTarget(t *testing.T) {
 	// Two targets with the same place in the table get different reasons.
 	b := newBench(t, func(c *Config) { c.NameSources = true }, "evil.example")
 	for i := range 2 * maxTargets {
-		target := leadsTo{name: name(t, "n"+string(rune('a'+i%26))+strings.Repeat("x", i/26)+".evil.example")}
+		target := leadsTo{name: dnstest.WireName(t, "n"+string(rune('a'+i%26))+strings.Repeat("x", i/26)+".evil.example")}
 		view := b.set.View()
 		v := view.Match(target.name, blocklist.AllCategories, 0)
 		if got := b.r.reason(view, v, &cause{target: target}).plain; !strings.HasSuffix(got, " "+target.String()) {

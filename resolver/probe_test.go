@@ -5,15 +5,17 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"rempart/internal/dnstest"
 )
 
 // TestProbeZone checks the answers in the probe zone: the page's address in the family of the client, and no data for other types.
 func TestProbeZone(t *testing.T) {
 	const four, six = "192.0.2.10", "2001:db8::10"
-	both := func(c *Config) { c.Probe = wireOf(t, probeName) }
+	both := func(c *Config) { c.Probe = dnstest.WireName(t, probeName) }
 	only := func(family int, name string) func(*Config) {
 		return func(c *Config) {
-			c.Probe = wireOf(t, name)
+			c.Probe = dnstest.WireName(t, name)
 			if family == 4 {
 				c.PageIPv6 = netip.Addr{}
 			} else {
@@ -64,8 +66,8 @@ func TestProbeZone(t *testing.T) {
 func TestProbeZoneIsNotForwarded(t *testing.T) {
 	elsewhere := &fakeUpstreams{answer: usual}
 	b := newBench(t, func(c *Config) {
-		c.Probe = wireOf(t, probeName)
-		c.Forward = []Zone{{Name: wireOf(t, "internal"), Upstreams: elsewhere}}
+		c.Probe = dnstest.WireName(t, probeName)
+		c.Forward = []Zone{{Name: dnstest.WireName(t, "internal"), Upstreams: elsewhere}}
 		c.Clients = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 	})
 	m := query(t, "x."+probeName, "A", "-rd")

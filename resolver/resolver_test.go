@@ -12,6 +12,7 @@ import (
 	"github.com/miekg/dns"
 
 	"rempart/blocklist"
+	"rempart/internal/dnstest"
 	"rempart/internal/wire"
 	"rempart/resolver/cache"
 	"rempart/resolver/upstream"
@@ -106,7 +107,7 @@ func failing(err error) func(context.Context, upstream.Question) (*dns.Msg, erro
 // itself, "+name" allows.
 func view(t testing.TB, version uint64, lines ...string) *blocklist.View {
 	t.Helper()
-	b := blocklist.NewBuilder()
+	listings := make([]blocklist.Listing, 0, len(lines))
 	for _, line := range lines {
 		l := blocklist.Listing{Scope: blocklist.Subtree, Category: blocklist.Phishing}
 		if rest, ok := strings.CutPrefix(line, "+"); ok {
@@ -121,12 +122,28 @@ func view(t testing.TB, version uint64, lines ...string) *blocklist.View {
 				t.Fatal(err)
 			}
 		}
+		listings = append(listings, l)
+	}
+	return listingsView(t, version, listings...)
+}
+
+// listingsView compiles the listings of one source to a set with the given version.
+func listingsView(t testing.TB, version uint64, listings ...blocklist.Listing) *blocklist.View {
+	t.Helper()
+	b := blocklist.NewBuilder()
+	for _, l := range listings {
 		if err := b.Add(l); err != nil {
 			t.Fatal(err)
 		}
 	}
+	return compiled(t, version, b.Input(blocklist.Source{Name: "test"}))
+}
+
+// compiled returns the view of a set with the given version.
+func compiled(t testing.TB, version uint64, sources ...*blocklist.Input) *blocklist.View {
+	t.Helper()
 	var buf bytes.Buffer
-	if err := blocklist.Compile(&buf, blocklist.Info{Version: version}, b.Input(blocklist.Source{Name: "test"})); err != nil {
+	if err := blocklist.Compile(&buf, blocklist.Info{Version: version}, sources...); err != nil {
 		t.Fatal(err)
 	}
 	s, err := blocklist.Open(buf.Bytes())
@@ -486,7 +503,7 @@ func TestSpecialUse(t *testing.T) {
 func TestDSIsForwardedToDefaultUpstream(t *testing.T) {
 	home := &fakeUpstreams{answer: records("@ 60 IN A 192.168.1.9")}
 	b := newBench(t, func(c *Config) {
-		c.Forward = []Zone{{name(t, "corp.example"), home}, {name(t, "168.192.in-addr.arpa"), home}}
+		c.Forward = []Zone{{dnstest.WireName(t, "corp.example"), home}, {dnstest.WireName(t, "168.192.in-addr.arpa"), home}}
 	})
 	asked := 0
 	for zone := range specialUses(0) {

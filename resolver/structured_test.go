@@ -1,7 +1,6 @@
 package resolver
 
 import (
-	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -10,6 +9,7 @@ import (
 	"github.com/miekg/dns"
 
 	"rempart/blocklist"
+	"rempart/internal/dnstest"
 	"rempart/internal/wire"
 )
 
@@ -119,23 +119,12 @@ func TestStructuredErrorNamesDecision(t *testing.T) {
 // replace makes l, for evil.example, the only listing of the set.
 func replace(t *testing.T, b *bench, l blocklist.Listing) {
 	t.Helper()
-	var err error
-	if l.Name, err = blocklist.AppendName(nil, "evil.example"); err != nil {
-		t.Fatal(err)
-	}
+	l.Name = dnstest.WireName(t, "evil.example")
 	builder := blocklist.NewBuilder()
 	if err := builder.Add(l); err != nil {
 		t.Fatal(err)
 	}
-	var buf bytes.Buffer
-	if err := blocklist.Compile(&buf, blocklist.Info{Version: 9}, builder.Input(blocklist.Source{Name: "CERT.PL"})); err != nil {
-		t.Fatal(err)
-	}
-	s, err := blocklist.Open(buf.Bytes())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := b.set.Replace(blocklist.NewView(s, nil)); err != nil {
+	if err := b.set.Replace(compiled(t, 9, builder.Input(blocklist.Source{Name: "CERT.PL"}))); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"rempart/blocklist"
+	"rempart/internal/dnstest"
 )
 
 // threats returns wire names spread over the real ones, or made-up names if the real ones are not available. They are adjacent in memory, like those of a list
@@ -32,7 +33,7 @@ func threats(b *testing.B) (names [][]byte) {
 	all := make([]byte, 0, count*64)
 	for _, text := range texts[:count] {
 		from := len(all)
-		all = append(all, wireName(b, text)...)
+		all = append(all, dnstest.WireName(b, text)...)
 		names = append(names, all[from:len(all):len(all)])
 	}
 	return names
@@ -51,7 +52,7 @@ func BenchmarkCheck(b *testing.B) {
 
 func BenchmarkSharedHost(b *testing.B) {
 	g := newGuards(b, Config{})
-	name := wireName(b, "www.some-site.example")
+	name := dnstest.WireName(b, "www.some-site.example")
 	b.ReportAllocs()
 	for b.Loop() {
 		g.SharedHost(name)
@@ -82,7 +83,7 @@ func BenchmarkNew(b *testing.B) {
 func TestCheckDoesNotAllocate(t *testing.T) {
 	g := newGuards(t, Config{})
 	for _, name := range []string{"evil.example", "www.evil.co.uk", "evil.github.io", "github.io", "google.com", "www.impots.gouv.fr", "com"} {
-		l := blocklist.Listing{Name: wireName(t, name), Scope: blocklist.Subtree}
+		l := blocklist.Listing{Name: dnstest.WireName(t, name), Scope: blocklist.Subtree}
 		if n := testing.AllocsPerRun(100, func() { g.Check(l) }); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rempart/blocklist"
+	"rempart/internal/dnstest"
 )
 
 func newGuards(t testing.TB, c Config) *Guards {
@@ -23,15 +24,6 @@ func newGuards(t testing.TB, c Config) *Guards {
 		t.Fatal(err)
 	}
 	return g
-}
-
-func wireName(t testing.TB, text string) []byte {
-	t.Helper()
-	name, err := blocklist.AppendName(nil, text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return name
 }
 
 func TestCheck(t *testing.T) {
@@ -116,13 +108,13 @@ func TestCheck(t *testing.T) {
 		{"evil.blogspot.com", blocklist.Subtree, "pass none"},
 	}
 	for _, tt := range tests {
-		f := g.Check(blocklist.Listing{Name: wireName(t, tt.name), Scope: tt.scope})
+		f := g.Check(blocklist.Listing{Name: dnstest.WireName(t, tt.name), Scope: tt.scope})
 		if got := f.Outcome.String() + " " + f.Guard.String(); got != tt.want {
-			t.Errorf("%s %v: %s (%s), want %s", tt.name, tt.scope, got, f.Explain(wireName(t, tt.name)), tt.want)
+			t.Errorf("%s %v: %s (%s), want %s", tt.name, tt.scope, got, f.Explain(dnstest.WireName(t, tt.name)), tt.want)
 		}
 	}
 	for _, d := range []blocklist.Decision{blocklist.Allow, blocklist.Except} {
-		if f := g.Check(blocklist.Listing{Name: wireName(t, "github.io"), Scope: blocklist.Subtree, Decision: d}); f != (Finding{}) {
+		if f := g.Check(blocklist.Listing{Name: dnstest.WireName(t, "github.io"), Scope: blocklist.Subtree, Decision: d}); f != (Finding{}) {
 			t.Errorf("decision %d: %v", d, f)
 		}
 	}
@@ -149,7 +141,7 @@ func TestExplain(t *testing.T) {
 	g := newGuards(t, Config{Own: []string{"page.example"}})
 	got := map[string]string{}
 	for _, name := range []string{"www.impots.gouv.fr", "www.free.fr", "google.com", "page.example", "wikipedia.org", "nothing.example", "x.at.ply.gg"} {
-		w := wireName(t, name)
+		w := dnstest.WireName(t, name)
 		got[name] = g.Check(blocklist.Listing{Name: w, Scope: blocklist.Exact}).Explain(w)
 	}
 	want := map[string]string{
@@ -258,14 +250,14 @@ func TestSharedHostAndRank(t *testing.T) {
 		"bit.ly": true, "linktr.ee": true, "pastebin.com": true, "evil.example": false, "com": false, "co.uk": true,
 		"x.at.ply.gg": true, "y.x.at.ply.gg": false, "www.ck": false, "evil.pages.dev": false, "docs.google.com": true,
 	} {
-		if got := g.SharedHost(wireName(t, name)); got != want {
+		if got := g.SharedHost(dnstest.WireName(t, name)); got != want {
 			t.Errorf("SharedHost(%s) is %v", name, got)
 		}
 	}
-	if rank, ok := g.Rank(wireName(t, "wikipedia.org")); rank != 2 || !ok {
+	if rank, ok := g.Rank(dnstest.WireName(t, "wikipedia.org")); rank != 2 || !ok {
 		t.Errorf("Rank(wikipedia.org) is %d, %v", rank, ok)
 	}
-	if rank, ok := g.Rank(wireName(t, "evil.example")); rank != 0 || ok {
+	if rank, ok := g.Rank(dnstest.WireName(t, "evil.example")); rank != 0 || ok {
 		t.Errorf("Rank(evil.example) is %d, %v", rank, ok)
 	}
 }

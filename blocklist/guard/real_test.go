@@ -16,6 +16,7 @@ import (
 	"golang.org/x/net/publicsuffix"
 
 	"rempart/blocklist"
+	"rempart/internal/dnstest"
 )
 
 // realData is the folder of the real data.
@@ -63,7 +64,7 @@ func openTranco(t testing.TB) io.Reader {
 // check returns g's finding on a block of a name and all names below it.
 func check(t testing.TB, g *Guards, text string) Finding {
 	t.Helper()
-	return g.Check(blocklist.Listing{Name: wireName(t, text), Scope: blocklist.Subtree})
+	return g.Check(blocklist.Listing{Name: dnstest.WireName(t, text), Scope: blocklist.Subtree})
 }
 
 // TestEveryPublicSuffixIsGuarded compares the guard with x/net and with the public suffix list: the guard must object to every suffix of either, except a few
@@ -198,7 +199,7 @@ func TestPopularFrenchNamesAreGuarded(t *testing.T) {
 	for _, name := range []string{"impots.gouv.fr", "credit-agricole.fr", "free.fr", "sfr.fr", "fdj.fr", "mediapart.fr", "challenges.fr",
 		"caissedesdepots.fr", "brgm.fr", "ameli.fr", "caf.fr", "urssaf.fr", "orange.fr", "laposte.fr", "aphp.fr", "leboncoin.fr", "lemonde.fr"} {
 		f := check(t, g, name)
-		t.Logf("%s: %v, %s", name, f.Outcome, f.Explain(wireName(t, name)))
+		t.Logf("%s: %v, %s", name, f.Outcome, f.Explain(dnstest.WireName(t, name)))
 		if f.Outcome == Pass {
 			t.Errorf("%s passes", name)
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -55,16 +54,7 @@ func (r *reader) file(portal, code, name string) bool {
 
 func (r *reader) get(t *testing.T, address string) (status int, body string) {
 	t.Helper()
-	res, err := r.client.Get(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode, string(text)
+	return fetch(t, r.client, address)
 }
 
 // TestAcknowledgedAppealsSurviveKills kills control while readers ask for reviews, and checks that no acknowledged request is lost.

@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -164,24 +162,10 @@ var (
 // pageAt returns what the page's server serves to a client for a URL, whatever address its host has.
 func pageAt(t *testing.T, p *dnstest.Program, client, address string) (status int, body string) {
 	t.Helper()
-	u, err := url.Parse(address)
-	if err != nil {
-		t.Fatal(err)
-	}
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(client)}, Timeout: time.Minute}
-	web := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+	return fetch(t, &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return dialer.DialContext(ctx, network, p.Page)
-	}}}
-	res, err := web.Get(u.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode, string(text)
+	}}}, address)
 }
 
 // TestReaderContinuesFromThePage goes the way of a reader: the warning page, the confirmation, and the site.

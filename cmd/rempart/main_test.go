@@ -51,17 +51,22 @@ func ask(t testing.TB, p *dnstest.Program, name string) *dns.Msg {
 // get requests a path from the listener of the metrics.
 func get(t testing.TB, p *dnstest.Program, path string) (code int, body string) {
 	t.Helper()
-	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
-	resp, err := c.Get("http://" + p.Metrics + path)
+	return fetch(t, &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}, "http://"+p.Metrics+path)
+}
+
+// fetch returns the status and the body of the resource at a URL.
+func fetch(t testing.TB, client *http.Client, address string) (status int, body string) {
+	t.Helper()
+	res, err := client.Get(address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp.StatusCode, string(b)
+	return res.StatusCode, string(text)
 }
 
 // page is the address in the answer to a blocked name, and origin is the address in the answers of an Upstream.

@@ -6,26 +6,18 @@ import (
 	"strings"
 	"testing"
 
+	"rempart/internal/dnstest"
 	"rempart/internal/wire"
 )
 
 const now = int64(1_800_000_000)
-
-func name(t testing.TB, text string) []byte {
-	t.Helper()
-	n, err := wire.AppendName(nil, text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
 
 func addr(text string) netip.Addr { return netip.MustParseAddr(text) }
 
 // TestToken checks for whom, for what and how long a token is valid.
 func TestToken(t *testing.T) {
 	s, other := Random(), Random()
-	bad := name(t, "bad.example")
+	bad := dnstest.WireName(t, "bad.example")
 	token := s.Token(bad, addr("192.0.2.1"), now)
 	if len(token) != TokenLen || token != strings.ToLower(token) || len(token) > wire.MaxLabel {
 		t.Fatalf("the token %q is not a label of %d lower-case characters", token, TokenLen)
@@ -58,7 +50,7 @@ func TestToken(t *testing.T) {
 		{"IPv4 in IPv6", s, mapped, "bad.example", "192.0.2.1", now, Valid},
 		{"an IPv6 address with the bytes of an IPv4 address", s, token, "bad.example", "::c000:201", now, Foreign},
 	} {
-		got, expiry := tt.secrets.Check([]byte(tt.token), name(t, tt.name), addr(tt.client), tt.at)
+		got, expiry := tt.secrets.Check([]byte(tt.token), dnstest.WireName(t, tt.name), addr(tt.client), tt.at)
 		if got != tt.want || got == Valid && expiry != now+120 {
 			t.Errorf("%s: result %d, expiry %d, want %d", tt.what, got, expiry, tt.want)
 		}
@@ -76,7 +68,7 @@ func TestSharedSecrets(t *testing.T) {
 		return s
 	}
 	old, both, newest := parse(first), parse(second, first), parse(second)
-	bad, client := name(t, "bad.example"), addr("192.0.2.1")
+	bad, client := dnstest.WireName(t, "bad.example"), addr("192.0.2.1")
 	for _, tt := range []struct {
 		what     string
 		from, to *Secrets
@@ -96,8 +88,8 @@ func TestSharedSecrets(t *testing.T) {
 }
 
 func TestZone(t *testing.T) {
-	z := NewZone(name(t, "probe.rempart.internal"))
-	token := Random().Token(name(t, "bad.example"), addr("192.0.2.1"), now)
+	z := NewZone(dnstest.WireName(t, "probe.rempart.internal"))
+	token := Random().Token(dnstest.WireName(t, "bad.example"), addr("192.0.2.1"), now)
 	for full, want := range map[string]struct {
 		kind  Kind
 		token string
@@ -121,19 +113,19 @@ func TestZone(t *testing.T) {
 		"bad.example.askprobe.rempart.internal":                                     {},
 		token + ".bad.example.go.probe.rempart.internal.ask.probe.rempart.internal": {Ask, "", token + ".bad.example.go.probe.rempart.internal"},
 	} {
-		kind, got, part := z.Split(name(t, full))
+		kind, got, part := z.Split(dnstest.WireName(t, full))
 		if kind != want.kind || string(got) != want.token || kind != Other && wire.Text(append(bytes.Clone(part), 0)) != want.name {
 			t.Errorf("%s: kind %d, token %q, name %q, want %+v", full, kind, got, part, want)
 		}
 	}
-	if kind, _, _ := (Zone{}).Split(name(t, "a.ask")); kind != Other {
+	if kind, _, _ := (Zone{}).Split(dnstest.WireName(t, "a.ask")); kind != Other {
 		t.Error("the zero Zone has names")
 	}
 }
 
 // TestOffers checks that a name is offered only if all names that are made of it are valid.
 func TestOffers(t *testing.T) {
-	z := NewZone(name(t, "probe.rempart.internal"))
+	z := NewZone(dnstest.WireName(t, "probe.rempart.internal"))
 	token := strings.Repeat("a", TokenLen)
 	label := strings.Repeat("x", 63) + "."
 	for n := range 64 {
@@ -151,7 +143,7 @@ func TestOffers(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]bool{".": false, "a": true, "_x-1.example": true, `a\ b.example`: false, `a\.b.example`: false, `\255.example`: false, "Upper.example": true} {
-		if got := z.Offers(name(t, text)); got != want {
+		if got := z.Offers(dnstest.WireName(t, text)); got != want {
 			t.Errorf("%s: %v, want %v", text, got, want)
 		}
 	}
@@ -159,8 +151,8 @@ func TestOffers(t *testing.T) {
 
 // TestHotCallsDoNotAllocate checks the calls that the fast path makes.
 func TestHotCallsDoNotAllocate(t *testing.T) {
-	z := NewZone(name(t, "probe.rempart.internal"))
-	full := z.GoName(strings.Repeat("a", TokenLen), name(t, "bad.example"))
+	z := NewZone(dnstest.WireName(t, "probe.rempart.internal"))
+	full := z.GoName(strings.Repeat("a", TokenLen), dnstest.WireName(t, "bad.example"))
 	if n := testing.AllocsPerRun(100, func() { z.Split(full) }); n != 0 {
 		t.Errorf("%v allocations, want none", n)
 	}

@@ -4,31 +4,23 @@ import (
 	"net/netip"
 	"testing"
 
+	"rempart/internal/dnstest"
 	"rempart/internal/wire"
 )
-
-func wireName(t testing.TB, text string) []byte {
-	t.Helper()
-	name, err := wire.AppendName(nil, text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
 
 func TestNamesOfChecks(t *testing.T) {
 	const zone = "probe.rempart.internal"
 	for c := range Checks {
-		if got, ok := Of(wireName(t, c.Host(NewNonce(), zone)), wireName(t, zone)); !ok || got != c {
+		if got, ok := Of(dnstest.WireName(t, c.Host(NewNonce(), zone)), dnstest.WireName(t, zone)); !ok || got != c {
 			t.Errorf("%s: %v, %v", c, got, ok)
 		}
 	}
 	for _, other := range []string{zone, "any." + zone, "a.b.any." + zone, "a.unknown." + zone, "a.any.other.example", "any", "a.any.xprobe.rempart.internal", "x.ask." + zone} {
-		if c, ok := Of(wireName(t, other), wireName(t, zone)); ok {
+		if c, ok := Of(dnstest.WireName(t, other), dnstest.WireName(t, zone)); ok {
 			t.Errorf("%s is taken for the check %s", other, c)
 		}
 	}
-	name, apex := wireName(t, "a.any."+zone), wireName(t, zone)
+	name, apex := dnstest.WireName(t, "a.any."+zone), dnstest.WireName(t, zone)
 	if n := testing.AllocsPerRun(100, func() { Of(name, apex) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

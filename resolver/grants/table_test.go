@@ -8,25 +8,17 @@ import (
 
 	"pgregory.net/rapid"
 
+	"rempart/internal/dnstest"
 	"rempart/internal/wire"
 )
-
-func name(t testing.TB, text string) []byte {
-	t.Helper()
-	n, err := wire.AppendName(nil, text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
 
 func addr(text string) netip.Addr { return netip.MustParseAddr(text) }
 
 // TestGrantIsOfOneClientAndName checks whom a grant lets pass, and to which names.
 func TestGrantIsOfOneClientAndName(t *testing.T) {
 	table := New(0)
-	table.Grant(addr("192.0.2.1"), name(t, "bad.example"), 3600, 0)
-	table.Grant(addr("2001:db8:0:1::1"), name(t, "bad.example"), 3600, 0)
+	table.Grant(addr("192.0.2.1"), dnstest.WireName(t, "bad.example"), 3600, 0)
+	table.Grant(addr("2001:db8:0:1::1"), dnstest.WireName(t, "bad.example"), 3600, 0)
 	for _, tt := range []struct {
 		client, name string
 		now          int64
@@ -42,35 +34,35 @@ func TestGrantIsOfOneClientAndName(t *testing.T) {
 		{"2001:db8:0:2::1", "bad.example", 0, 0},
 		{"::192.0.2.1", "bad.example", 0, 0},
 	} {
-		if got := table.Until(addr(tt.client), name(t, tt.name), tt.now); got != tt.want {
+		if got := table.Until(addr(tt.client), dnstest.WireName(t, tt.name), tt.now); got != tt.want {
 			t.Errorf("%s, %s at %d: until %d, want %d", tt.client, tt.name, tt.now, got, tt.want)
 		}
 	}
-	if other := New(0); other.Until(addr("192.0.2.1"), name(t, "bad.example"), 0) != 0 {
+	if other := New(0); other.Until(addr("192.0.2.1"), dnstest.WireName(t, "bad.example"), 0) != 0 {
 		t.Error("a new table holds a grant")
 	}
-	table.Grant(addr("192.0.2.1"), name(t, "bad.example"), 1000, 0)
-	if got := table.Until(addr("192.0.2.1"), name(t, "bad.example"), 0); got != 3600 {
+	table.Grant(addr("192.0.2.1"), dnstest.WireName(t, "bad.example"), 1000, 0)
+	if got := table.Until(addr("192.0.2.1"), dnstest.WireName(t, "bad.example"), 0); got != 3600 {
 		t.Errorf("a grant that ends earlier replaced one that ends later: %d", got)
 	}
-	table.Grant(addr("192.0.2.3"), name(t, "bad.example"), 10, 10)
-	if got := table.Until(addr("192.0.2.3"), name(t, "bad.example"), 9); got != 0 {
+	table.Grant(addr("192.0.2.3"), dnstest.WireName(t, "bad.example"), 10, 10)
+	if got := table.Until(addr("192.0.2.3"), dnstest.WireName(t, "bad.example"), 9); got != 0 {
 		t.Errorf("a grant that had ended was stored: %d", got)
 	}
 }
 
 // TestKeyChanges checks that grants survive the change of the key until they end, and that the old key is forgotten then.
 func TestKeyChanges(t *testing.T) {
-	table, client, bad := New(0), addr("192.0.2.1"), name(t, "bad.example")
+	table, client, bad := New(0), addr("192.0.2.1"), dnstest.WireName(t, "bad.example")
 	first := table.keys.Load().current
 	table.Grant(client, bad, keyLife+1800, keyLife-1800)
 	table.Tend(keyLife)
 	if k := table.keys.Load(); k.current == first || k.previous == nil || *k.previous != first {
 		t.Fatal("the key was not replaced after a day, or the previous one is not in use")
 	}
-	table.Grant(client, name(t, "other.example"), keyLife+3600, keyLife+1)
+	table.Grant(client, dnstest.WireName(t, "other.example"), keyLife+3600, keyLife+1)
 	for text, want := range map[string]int64{"bad.example": keyLife + 1800, "other.example": keyLife + 3600} {
-		if got := table.Until(client, name(t, text), keyLife+2); got != want {
+		if got := table.Until(client, dnstest.WireName(t, text), keyLife+2); got != want {
 			t.Errorf("%s: until %d, want %d", text, got, want)
 		}
 	}
@@ -91,14 +83,14 @@ func TestKeyChanges(t *testing.T) {
 func TestTendRemovesWhatHasEnded(t *testing.T) {
 	table := New(0)
 	for i := range 100 {
-		table.Grant(netip.AddrFrom4([4]byte{10, byte(i), 0, 1}), name(t, "bad.example"), 100, 0)
+		table.Grant(netip.AddrFrom4([4]byte{10, byte(i), 0, 1}), dnstest.WireName(t, "bad.example"), 100, 0)
 	}
-	table.Grant(addr("192.0.2.1"), name(t, "bad.example"), 200, 0)
+	table.Grant(addr("192.0.2.1"), dnstest.WireName(t, "bad.example"), 200, 0)
 	table.Tend(100)
 	if got := left(table); got != 1 {
 		t.Errorf("%d grants are left, want one", got)
 	}
-	if table.Until(addr("192.0.2.1"), name(t, "bad.example"), 199) != 200 {
+	if table.Until(addr("192.0.2.1"), dnstest.WireName(t, "bad.example"), 199) != 200 {
 		t.Error("a grant was removed before its end")
 	}
 	table.Tend(200)
@@ -122,7 +114,7 @@ func left(table *Table) (n int) {
 
 // TestNobodyPushesOutOthers checks the bounds of a client and of a network, and that the grants of other networks remain when one makes many.
 func TestNobodyPushesOutOthers(t *testing.T) {
-	table, bad := New(0), name(t, "bad.example")
+	table, bad := New(0), dnstest.WireName(t, "bad.example")
 	const others = 2000
 	other := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 1}) }
 	for i := range others {
@@ -130,10 +122,10 @@ func TestNobodyPushesOutOthers(t *testing.T) {
 	}
 	held := func(client func(i int) netip.Addr, text func(i int) string, n int) (count int) {
 		for i := range n {
-			table.Grant(client(i), name(t, text(i)), 3600+int64(i), 1)
+			table.Grant(client(i), dnstest.WireName(t, text(i)), 3600+int64(i), 1)
 		}
 		for i := range n {
-			if table.Until(client(i), name(t, text(i)), 2) != 0 {
+			if table.Until(client(i), dnstest.WireName(t, text(i)), 2) != 0 {
 				count++
 			}
 		}
@@ -166,7 +158,7 @@ func TestNobodyPushesOutOthers(t *testing.T) {
 
 // TestFullTable checks that a full table replaces the grants that end first, and stays correct.
 func TestFullTable(t *testing.T) {
-	table, bad := New(0), name(t, "bad.example")
+	table, bad := New(0), dnstest.WireName(t, "bad.example")
 	const clients = 3 * buckets * places
 	client := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{byte(11 + i>>16), byte(i >> 8), byte(i), 1}) }
 	for i := range clients {
@@ -240,7 +232,7 @@ func TestTable(t *testing.T) {
 func TestReadersNeedNoLock(t *testing.T) {
 	table, stop := New(0), make(chan struct{})
 	var readers, writers sync.WaitGroup
-	own, never, bad := addr("192.0.2.1"), addr("192.0.2.2"), name(t, "bad.example")
+	own, never, bad := addr("192.0.2.1"), addr("192.0.2.2"), dnstest.WireName(t, "bad.example")
 	table.Grant(own, bad, 1<<30, 0)
 	for range 2 {
 		readers.Go(func() {
@@ -260,7 +252,7 @@ func TestReadersNeedNoLock(t *testing.T) {
 	for w := range 2 {
 		writers.Go(func() {
 			for i := range 5000 {
-				table.Grant(netip.AddrFrom4([4]byte{192, 0, 2, byte(3 + i%100)}), name(t, fmt.Sprintf("n%d-%d.example", w, i)), 100, 1)
+				table.Grant(netip.AddrFrom4([4]byte{192, 0, 2, byte(3 + i%100)}), dnstest.WireName(t, fmt.Sprintf("n%d-%d.example", w, i)), 100, 1)
 				if i%100 == 0 {
 					table.Tend(1)
 				}
@@ -273,8 +265,8 @@ func TestReadersNeedNoLock(t *testing.T) {
 }
 
 func TestNothingIsAllocated(t *testing.T) {
-	table, bad := New(0), name(t, "www.bad.example")
-	table.Grant(addr("192.0.2.1"), name(t, "bad.example"), 100, 0)
+	table, bad := New(0), dnstest.WireName(t, "www.bad.example")
+	table.Grant(addr("192.0.2.1"), dnstest.WireName(t, "bad.example"), 100, 0)
 	for _, client := range []netip.Addr{addr("192.0.2.1"), addr("192.0.2.9"), addr("2001:db8::1")} {
 		if n := testing.AllocsPerRun(100, func() { table.Until(client, bad, 1) }); n != 0 {
 			t.Errorf("%v allocations for %s, want none", n, client)
@@ -283,9 +275,9 @@ func TestNothingIsAllocated(t *testing.T) {
 }
 
 func BenchmarkUntil(b *testing.B) {
-	table, bad := New(0), name(b, "www.bad.example")
+	table, bad := New(0), dnstest.WireName(b, "www.bad.example")
 	for i := range 10_000 {
-		table.Grant(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 1}), name(b, "bad.example"), 100, 0)
+		table.Grant(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 1}), dnstest.WireName(b, "bad.example"), 100, 0)
 	}
 	for what, client := range map[string]netip.Addr{"grant": addr("10.0.1.1"), "none": addr("192.0.2.1")} {
 		b.Run(what, func(b *testing.B) {

@@ -1,8 +1,6 @@
 package listen
 
 import (
-	"crypto/tls"
-	"sync"
 	"testing"
 	"time"
 
@@ -14,18 +12,7 @@ import (
 func TestQueriesDuringHandshakeFlood(t *testing.T) {
 	secure, client := fake.Identity(t)
 	s, _ := serve(t, &fake.Handler{}, Config{Addrs: fake.Loopback(), TLS: fake.Loopback(), Secure: secure}, nil)
-	at := s.AddrsOf(wire.TLS)[0].String()
-	var flood sync.WaitGroup
-	end := time.Now().Add(500 * time.Millisecond)
-	for range 50 {
-		flood.Go(func() {
-			for time.Now().Before(end) {
-				if c, err := tls.Dial("tcp", at, client); err == nil {
-					c.Close()
-				}
-			}
-		})
-	}
+	end, flood := fake.FloodHandshakes(s.AddrsOf(wire.TLS)[0].String(), client)
 	c := fake.Dial(t, "udp", addrOf(s))
 	for i := uint16(0); time.Now().Before(end); i++ {
 		if m := ask(t, c, i, "a.example"); m.Id != i {

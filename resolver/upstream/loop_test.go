@@ -61,7 +61,7 @@ func TestLoopsAreDetected(t *testing.T) {
 			}
 		})
 	}
-	if pool.Load().Sighted(wireName(t, "0123456789abcdef."+ProbeZone)) != "" {
+	if pool.Load().Sighted(dnstest.WireName(t, "0123456789abcdef."+ProbeZone)) != "" {
 		t.Error("a name that was not sent was accepted as a probe")
 	}
 }
@@ -69,7 +69,7 @@ func TestLoopsAreDetected(t *testing.T) {
 // answerProbe answers a loop probe of p as the resolver does, and reports whether q is one.
 func answerProbe(t testing.TB, p *Pool, q *dnstest.Query) bool {
 	asked := q.Msg.Question[0]
-	name := wireName(t, asked.Name)
+	name := dnstest.WireName(t, asked.Name)
 	if !isProbe(t, &Question{Name: name, Class: asked.Qclass}) {
 		return false
 	}
@@ -114,7 +114,7 @@ func TestObserverCannotDisableUpstream(t *testing.T) {
 
 // isProbe reports whether q is a loop probe, below the zone of probes.
 func isProbe(t testing.TB, q *Question) bool {
-	zone := wireName(t, ProbeZone)
+	zone := dnstest.WireName(t, ProbeZone)
 	return q.Class == wire.ClassIN && len(q.Name) > len(zone) && strings.HasSuffix(string(q.Name), string(zone))
 }
 
@@ -229,7 +229,7 @@ func TestOldProbesAreForgotten(t *testing.T) {
 }
 
 func FuzzHasText(f *testing.F) {
-	q := Question{Name: wireName(f, "www.example.org"), Type: wire.TypeTXT, Class: wire.ClassCH}
+	q := Question{Name: dnstest.WireName(f, "www.example.org"), Type: wire.TypeTXT, Class: wire.ClassCH}
 	sent := transport.AppendQuery(nil, &q, 77, transport.Form{EDNS: true})
 	answer := transport.AppendQuery(nil, &q, 77, transport.Form{})
 	wire.SetFlags(answer, wire.FlagQR)

@@ -51,17 +51,8 @@ func overTLS(u *dnstest.Upstream) string {
 	return "tls://" + u.TLSAddr.String() + "#" + dnstest.TLSName
 }
 
-func wireName(t testing.TB, text string) []byte {
-	t.Helper()
-	name, err := wire.AppendName(nil, text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
-
 func question(t testing.TB, name string) Question {
-	return Question{Name: wireName(t, name), Type: wire.TypeA, Class: wire.ClassIN}
+	return Question{Name: dnstest.WireName(t, name), Type: wire.TypeA, Class: wire.ClassIN}
 }
 
 // exchange asks for name and unpacks the answer.

@@ -1,11 +1,13 @@
 package fake
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -102,4 +104,19 @@ func Closed(t testing.TB, c net.Conn) {
 	if n > 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the connection was not closed: %d bytes, %v", n, err)
 	}
+}
+
+// FloodHandshakes makes 50 clients connect to a server for DNS over TLS again and again, until end. Wait on flood before the test ends.
+func FloodHandshakes(addr string, client *tls.Config) (end time.Time, flood *sync.WaitGroup) {
+	end, flood = time.Now().Add(500*time.Millisecond), new(sync.WaitGroup)
+	for range 50 {
+		flood.Go(func() {
+			for time.Now().Before(end) {
+				if c, err := tls.Dial("tcp", addr, client); err == nil {
+					c.Close()
+				}
+			}
+		})
+	}
+	return end, flood
 }

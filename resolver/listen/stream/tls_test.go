@@ -286,18 +286,7 @@ func TestHandshakesAreLimited(t *testing.T) {
 // TestHandshakeFlood checks that queries are answered while many clients make handshakes, of which few are computed at a time.
 func TestHandshakeFlood(t *testing.T) {
 	s, client := serveTLS(t, &fake.Handler{}, setup{}, nil)
-	at := s.addrsOf(wire.TLS)[0].String()
-	var flood sync.WaitGroup
-	end := time.Now().Add(500 * time.Millisecond)
-	for range 50 {
-		flood.Go(func() {
-			for time.Now().Before(end) {
-				if c, err := tls.Dial("tcp", at, client); err == nil {
-					c.Close()
-				}
-			}
-		})
-	}
+	end, flood := fake.FloodHandshakes(s.addrsOf(wire.TLS)[0].String(), client)
 	c := fake.Dial(t, "tcp", s.addrsOf(wire.TCP)[0].String())
 	for i := uint16(0); time.Now().Before(end); i++ {
 		fake.WriteFrames(t, c, fake.Query(t, i, "a.example"))

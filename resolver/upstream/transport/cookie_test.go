@@ -34,7 +34,7 @@ func withCookie(value ...[]byte) func(*dns.Msg) {
 
 // TestAnswersAreJudgedByTheirCookie checks which answers to a query with a cookie are accepted, and which server cookie the next query carries.
 func TestAnswersAreJudgedByTheirCookie(t *testing.T) {
-	q := Question{Name: wireName(t, "www.example.org"), Type: 1, Class: 1}
+	q := Question{Name: dnstest.WireName(t, "www.example.org"), Type: 1, Class: 1}
 	c := inUse()
 	value := c.use(loopback, time.Now())
 	sent := AppendQuery(nil, &q, 77, Form{EDNS: true, Cookie: value})
@@ -136,7 +136,7 @@ func TestClientCookieIsReplaced(t *testing.T) {
 
 // TestJudgingCookiesAllocatesNothing checks the method that judges every datagram with a cookie.
 func TestJudgingCookiesAllocatesNothing(t *testing.T) {
-	q := Question{Name: wireName(t, "www.example.org"), Type: 1, Class: 1}
+	q := Question{Name: dnstest.WireName(t, "www.example.org"), Type: 1, Class: 1}
 	c := inUse()
 	client := bytes.Clone(c.use(loopback, time.Now()))
 	query := AppendQuery(nil, &q, 77, Form{EDNS: true, Cookie: client})
@@ -155,7 +155,7 @@ func TestJudgingCookiesAllocatesNothing(t *testing.T) {
 
 // FuzzReadCookie compares readCookie with another decoder.
 func FuzzReadCookie(f *testing.F) {
-	q := Question{Name: wireName(f, "www.example.org"), Type: 1, Class: 1}
+	q := Question{Name: dnstest.WireName(f, "www.example.org"), Type: 1, Class: 1}
 	client := []byte("client01")
 	sent := AppendQuery(nil, &q, 77, Form{EDNS: true, Cookie: client})
 	f.Add(sent)

@@ -7,17 +7,9 @@ import (
 
 	"github.com/miekg/dns"
 
+	"rempart/internal/dnstest"
 	"rempart/internal/wire"
 )
-
-func wireName(t testing.TB, text string) []byte {
-	t.Helper()
-	name, err := wire.AppendName(nil, text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
 
 func TestAppendQuery(t *testing.T) {
 	long := strings.Repeat(strings.Repeat("a", 61)+".", 4) + "bcdef"
@@ -26,13 +18,13 @@ func TestAppendQuery(t *testing.T) {
 		q    Question
 		form Form
 	}{
-		{"plain", Question{Name: wireName(t, "www.example.org"), Type: 1, Class: 1}, Form{}},
-		{"EDNS", Question{Name: wireName(t, "www.example.org"), Type: 28, Class: 1, CD: true}, Form{EDNS: true}},
-		{"DO, mixed", Question{Name: wireName(t, "www.example.org"), Type: 1, Class: 1, DO: true}, Form{EDNS: true, Mix: true}},
-		{"padded", Question{Name: wireName(t, "www.example.org"), Type: 1, Class: 1}, Form{EDNS: true, Pad: true}},
-		{"the longest", Question{Name: wireName(t, long), Type: 1, Class: 1}, Form{EDNS: true, Pad: true, Mix: true}},
-		{"client cookie", Question{Name: wireName(t, "www.example.org"), Type: 1, Class: 1}, Form{EDNS: true, Cookie: []byte("client01")}},
-		{"the longest with the longest cookie", Question{Name: wireName(t, long), Type: 1, Class: 1}, Form{EDNS: true, Mix: true, Cookie: make([]byte, maxCookieLen)}},
+		{"plain", Question{Name: dnstest.WireName(t, "www.example.org"), Type: 1, Class: 1}, Form{}},
+		{"EDNS", Question{Name: dnstest.WireName(t, "www.example.org"), Type: 28, Class: 1, CD: true}, Form{EDNS: true}},
+		{"DO, mixed", Question{Name: dnstest.WireName(t, "www.example.org"), Type: 1, Class: 1, DO: true}, Form{EDNS: true, Mix: true}},
+		{"padded", Question{Name: dnstest.WireName(t, "www.example.org"), Type: 1, Class: 1}, Form{EDNS: true, Pad: true}},
+		{"the longest", Question{Name: dnstest.WireName(t, long), Type: 1, Class: 1}, Form{EDNS: true, Pad: true, Mix: true}},
+		{"client cookie", Question{Name: dnstest.WireName(t, "www.example.org"), Type: 1, Class: 1}, Form{EDNS: true, Cookie: []byte("client01")}},
+		{"the longest with the longest cookie", Question{Name: dnstest.WireName(t, long), Type: 1, Class: 1}, Form{EDNS: true, Mix: true, Cookie: make([]byte, maxCookieLen)}},
 		{"the root", Question{Name: []byte{0}, Type: 2, Class: 1}, Form{EDNS: true, Mix: true}},
 	}
 	for _, tt := range tests {
@@ -45,7 +37,7 @@ func TestAppendQuery(t *testing.T) {
 			if m.Id != 0xabcd || !m.RecursionDesired || !m.AuthenticatedData || m.CheckingDisabled != tt.q.CD || len(m.Question) != 1 {
 				t.Errorf("header:\n%v", m)
 			}
-			if got := wireName(t, m.Question[0].Name); !bytes.Equal(got, tt.q.Name) {
+			if got := dnstest.WireName(t, m.Question[0].Name); !bytes.Equal(got, tt.q.Name) {
 				t.Errorf("name %q", got)
 			}
 			if m.Question[0].Qtype != tt.q.Type || m.Question[0].Qclass != tt.q.Class {
@@ -76,7 +68,7 @@ func TestAppendQuery(t *testing.T) {
 }
 
 func TestMixCaseVaries(t *testing.T) {
-	name := wireName(t, "abcdefghijklmnopqrstuvwxyz.example")
+	name := dnstest.WireName(t, "abcdefghijklmnopqrstuvwxyz.example")
 	seen := map[string]bool{}
 	for range 50 {
 		mixed := bytes.Clone(name)
@@ -110,7 +102,7 @@ func answerTo(t testing.TB, sent []byte, change func(*dns.Msg)) []byte {
 }
 
 func TestCompare(t *testing.T) {
-	q := Question{Name: wireName(t, "www.example.org"), Type: 1, Class: 1}
+	q := Question{Name: dnstest.WireName(t, "www.example.org"), Type: 1, Class: 1}
 	sent := AppendQuery(nil, &q, 77, Form{EDNS: true})
 	copy(sent[wire.HeaderLen:], "\x03wWw\x07ExamplE\x03oRg")
 	tests := []struct {
@@ -143,7 +135,7 @@ func TestCompare(t *testing.T) {
 }
 
 func TestRead(t *testing.T) {
-	q := Question{Name: wireName(t, "example.org"), Type: 1, Class: 1}
+	q := Question{Name: dnstest.WireName(t, "example.org"), Type: 1, Class: 1}
 	sent := AppendQuery(nil, &q, 1, Form{EDNS: true, Mix: true})
 	edns := func(rcode int, codes ...uint16) func(*dns.Msg) {
 		return func(m *dns.Msg) {
@@ -201,7 +193,7 @@ func TestRead(t *testing.T) {
 }
 
 func FuzzAnswer(f *testing.F) {
-	q := Question{Name: wireName(f, "www.example.org"), Type: 1, Class: 1}
+	q := Question{Name: dnstest.WireName(f, "www.example.org"), Type: 1, Class: 1}
 	sent := AppendQuery(nil, &q, 77, Form{EDNS: true})
 	f.Add(answerTo(f, sent, nil))
 	f.Add(answerTo(f, sent, func(m *dns.Msg) {
@@ -239,7 +231,7 @@ func FuzzAnswer(f *testing.F) {
 }
 
 func BenchmarkQuery(b *testing.B) {
-	q := Question{Name: wireName(b, "www.example.org"), Type: 1, Class: 1}
+	q := Question{Name: dnstest.WireName(b, "www.example.org"), Type: 1, Class: 1}
 	sent := AppendQuery(nil, &q, 1, Form{EDNS: true, Mix: true})
 	msg := answerTo(b, sent, func(m *dns.Msg) {
 		rr, _ := dns.NewRR("www.example.org. 300 IN A 192.0.2.1")

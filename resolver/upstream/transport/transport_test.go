@@ -37,7 +37,7 @@ func newGroup() (g group, end func()) {
 }
 
 func question(t testing.TB, name string) Question {
-	return Question{Name: wireName(t, name), Type: wire.TypeA, Class: wire.ClassIN}
+	return Question{Name: dnstest.WireName(t, name), Type: wire.TypeA, Class: wire.ClassIN}
 }
 
 // newTransport returns a Transport to an endpoint, which is given as text. It ends with the test.
