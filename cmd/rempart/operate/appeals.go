@@ -19,7 +19,7 @@ import (
 
 func appealsCommand() *cobra.Command {
 	var asJSON, byList bool
-	var tokenFile, state string
+	var state string
 	var limit int
 	cmd := &cobra.Command{
 		Use: "appeals", Short: "List the public's requests for a review of a block, the oldest first", Args: cobra.NoArgs,
@@ -30,46 +30,37 @@ The commands below decide an appeal. An upheld appeal becomes a change set that 
 ` + apiHelp + `
 
 Exit code: 0 if no answer is overdue, 1 if one is, 2 on an error.`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := openAPI(tokenFile)
-			if err != nil {
-				return err
-			}
-			query := url.Values{"limit": {strconv.Itoa(limit)}}
-			if state != "" {
-				query.Set("state", state)
-			}
-			var all struct {
-				Appeals []pushapi.Appeal
-				More    bool
-				Upheld  map[string]int `json:"upheld_by_list"`
-			}
-			raw, err := c.get(cmd.Context(), "/v1/appeals", query, &all)
-			if err != nil {
-				return err
-			}
-			switch {
-			case asJSON:
-				err = writeRaw(cmd.OutOrStdout(), raw)
-			case byList:
-				err = writeUpheld(cmd.OutOrStdout(), all.Upheld)
-			default:
-				err = writeAppeals(cmd.OutOrStdout(), all.Appeals)
-			}
-			if err == nil && all.More {
-				fmt.Fprintf(cmd.ErrOrStderr(), "there are more appeals: --limit shows more of them\n")
-			}
-			if err == nil && slices.ContainsFunc(all.Appeals, func(a pushapi.Appeal) bool { return a.Overdue }) {
-				err = cli.Negative
-			}
-			return err
-		},
 	}
-	tokenFlag(cmd, &tokenFile)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
 	cmd.Flags().BoolVar(&byList, "lists", false, "show the number of upheld appeals by list instead")
 	cmd.Flags().StringVar(&state, "state", "", "only appeals in this state: open, second, upheld or rejected")
 	cmd.Flags().IntVar(&limit, "limit", 100, "the maximum number of appeals, up to 1000")
+	apiCommand(cmd, func(cmd *cobra.Command, c *apiClient, _ []string) error {
+		var all struct {
+			Appeals []pushapi.Appeal
+			More    bool
+			Upheld  map[string]int `json:"upheld_by_list"`
+		}
+		raw, err := c.get(cmd.Context(), "/v1/appeals", listQuery(limit, state), &all)
+		if err != nil {
+			return err
+		}
+		switch {
+		case asJSON:
+			err = writeRaw(cmd.OutOrStdout(), raw)
+		case byList:
+			err = writeUpheld(cmd.OutOrStdout(), all.Upheld)
+		default:
+			err = writeAppeals(cmd.OutOrStdout(), all.Appeals)
+		}
+		if err == nil && all.More {
+			fmt.Fprintf(cmd.ErrOrStderr(), "there are more appeals: --limit shows more of them\n")
+		}
+		if err == nil && slices.ContainsFunc(all.Appeals, func(a pushapi.Appeal) bool { return a.Overdue }) {
+			err = cli.Negative
+		}
+		return err
+	})
 	return cli.WithCommands(cmd, showAppealCommand(), decideCommand(appeal.Uphold), decideCommand(appeal.Reject), confirmCommand())
 }
 
@@ -119,31 +110,11 @@ func writeUpheld(out io.Writer, upheld map[string]int) error {
 }
 
 func showAppealCommand() *cobra.Command {
-	var asJSON bool
-	var tokenFile string
-	cmd := &cobra.Command{
+	return resourceCommand(&cobra.Command{
 		Use: "show NUMBER", Short: "Show an appeal", Args: cobra.ExactArgs(1),
 		Long: `Show an appeal: what the appellant wrote, what was known of the block, and the decision.
 ` + apiHelp,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := openAPI(tokenFile)
-			if err != nil {
-				return err
-			}
-			var a pushapi.Appeal
-			raw, err := c.get(cmd.Context(), appealPath(args[0]), nil, &a)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return writeRaw(cmd.OutOrStdout(), raw)
-			}
-			return writeAppeal(cmd.OutOrStdout(), &a)
-		},
-	}
-	tokenFlag(cmd, &tokenFile)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
-	return cmd
+	}, func(args []string) (string, url.Values) { return appealPath(args[0]), nil }, writeAppeal)
 }
 
 func appealPath(number string) string { return "/v1/appeals/" + url.PathEscape(number) }
@@ -182,7 +153,7 @@ func writeAppeal(out io.Writer, a *pushapi.Appeal) error {
 
 // decideCommand returns the command that upholds or rejects an appeal.
 func decideCommand(outcome appeal.Outcome) *cobra.Command {
-	var tokenFile, why, note string
+	var why, note string
 	use, short, reasons := "uphold", "Uphold an appeal: the name passes", "safe or repaired"
 	if outcome == appeal.Reject {
 		use, short, reasons = "reject", "Reject an appeal: the block stays", "dangerous, authority (only the authority that ordered the block can lift it) or unclear"
@@ -192,57 +163,45 @@ func decideCommand(outcome appeal.Outcome) *cobra.Command {
 		Long: short + `. The portal shows the reason in the appellant's language. If the file of REMPART_APPEALS demands it, by default for orders from outside, a second person must confirm the
 decision with "rempart appeals confirm".
 ` + apiHelp,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := openAPI(tokenFile)
-			if err != nil {
-				return err
-			}
-			var a pushapi.Appeal
-			body := map[string]string{"outcome": string(outcome), "why": why, "note": note}
-			if _, err := c.post(cmd.Context(), appealPath(args[0])+"/decision", body, true, &a); err != nil {
-				return err
-			}
-			return writeDecision(cmd.OutOrStdout(), &a)
-		},
 	}
-	tokenFlag(cmd, &tokenFile)
 	cmd.Flags().StringVar(&why, "why", "", "the reason: "+reasons)
 	cmd.Flags().StringVar(&note, "note", "", "a text for the appellant, in addition to the reason")
 	if err := cmd.MarkFlagRequired("why"); err != nil {
 		panic(err) // the flag is defined above
 	}
-	return cmd
+	return apiCommand(cmd, func(cmd *cobra.Command, c *apiClient, args []string) error {
+		var a pushapi.Appeal
+		body := map[string]string{"outcome": string(outcome), "why": why, "note": note}
+		if _, err := c.post(cmd.Context(), appealPath(args[0])+"/decision", body, true, &a); err != nil {
+			return err
+		}
+		return writeDecision(cmd.OutOrStdout(), &a)
+	})
 }
 
 func confirmCommand() *cobra.Command {
-	var tokenFile, outcome string
+	var outcome string
 	cmd := &cobra.Command{
 		Use: "confirm NUMBER", Short: "Confirm another person's decision about an appeal", Args: cobra.ExactArgs(1),
 		Long: `Confirm the decision of another person about an appeal, so that it takes effect. The person who decided cannot confirm the decision. --outcome says which decision you
 read ("rempart appeals show"); if it was changed meanwhile, nothing is confirmed.
 ` + apiHelp,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := openAPI(tokenFile)
-			if err != nil {
-				return err
-			}
-			var a pushapi.Appeal
-			if _, err := c.get(cmd.Context(), appealPath(args[0]), nil, &a); err != nil {
-				return err
-			}
-			body := map[string]string{"outcome": outcome, "why": string(a.Why)}
-			if _, err := c.post(cmd.Context(), appealPath(args[0])+"/confirmation", body, true, &a); err != nil {
-				return err
-			}
-			return writeDecision(cmd.OutOrStdout(), &a)
-		},
 	}
-	tokenFlag(cmd, &tokenFile)
 	cmd.Flags().StringVar(&outcome, "outcome", "", "the decision that you confirm: upheld or rejected")
 	if err := cmd.MarkFlagRequired("outcome"); err != nil {
 		panic(err) // the flag is defined above
 	}
-	return cmd
+	return apiCommand(cmd, func(cmd *cobra.Command, c *apiClient, args []string) error {
+		var a pushapi.Appeal
+		if _, err := c.get(cmd.Context(), appealPath(args[0]), nil, &a); err != nil {
+			return err
+		}
+		body := map[string]string{"outcome": outcome, "why": string(a.Why)}
+		if _, err := c.post(cmd.Context(), appealPath(args[0])+"/confirmation", body, true, &a); err != nil {
+			return err
+		}
+		return writeDecision(cmd.OutOrStdout(), &a)
+	})
 }
 
 // writeDecision writes the effect of a decision.

@@ -23,83 +23,67 @@ import (
 )
 
 func changesetsCommand() *cobra.Command {
-	var asJSON bool
-	var tokenFile, state string
+	var state string
 	var limit int
 	cmd := &cobra.Command{
 		Use: "changesets", Short: "List change sets, the newest first", Args: cobra.NoArgs,
 		Long: `List the change sets that were pushed, the newest first: with --state held those that wait for a second person.
 ` + apiHelp,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := openAPI(tokenFile)
-			if err != nil {
-				return err
-			}
-			query := url.Values{"limit": {strconv.Itoa(limit)}}
-			if state != "" {
-				query.Set("state", state)
-			}
-			var all struct{ ChangeSets []changeset.Receipt }
-			raw, err := c.get(cmd.Context(), "/v1/changesets", query, &all)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return writeRaw(cmd.OutOrStdout(), raw)
-			}
-			tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			for _, r := range all.ChangeSets {
-				what := stateLine(&r)
-				if r.Comment != "" {
-					what += ": " + r.Comment
-				}
-				fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", r.ID, report.Moment(r.Time), r.By, what)
-			}
-			return tw.Flush()
-		},
 	}
-	tokenFlag(cmd, &tokenFile)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
 	cmd.Flags().StringVar(&state, "state", "", "only change sets in this state: pending, published, staged, held, rejected, refused or undone")
 	cmd.Flags().IntVar(&limit, "limit", 20, "the maximum number of change sets, up to 1000")
-	return cmd
+	return resourceCommand(cmd, func([]string) (string, url.Values) { return "/v1/changesets", listQuery(limit, state) }, writeChangeSets)
+}
+
+// listQuery returns the query of a list of which at most limit elements are returned, those in a state only, "" for all.
+func listQuery(limit int, state string) url.Values {
+	query := url.Values{"limit": {strconv.Itoa(limit)}}
+	if state != "" {
+		query.Set("state", state)
+	}
+	return query
+}
+
+func writeChangeSets(out io.Writer, all *struct{ ChangeSets []changeset.Receipt }) error {
+	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, r := range all.ChangeSets {
+		what := stateLine(&r)
+		if r.Comment != "" {
+			what += ": " + r.Comment
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", r.ID, report.Moment(r.Time), r.By, what)
+	}
+	return tw.Flush()
 }
 
 func showCommand() *cobra.Command {
 	var asJSON, changes bool
-	var tokenFile string
 	cmd := &cobra.Command{
 		Use: "show ID", Short: "Show the state of a change set, or the changes of a held one", Args: cobra.ExactArgs(1),
 		Long: `Show the state of a change set: who pushed and who approved it, which changes were refused, and why it is held. With --changes write the changes of a
 held one as they were signed, one JSON object per line.
 ` + apiHelp,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := openAPI(tokenFile)
-			if err != nil {
-				return err
-			}
-			if changes {
-				_, err := c.content(cmd.Context(), args[0], cmd.OutOrStdout())
-				return err
-			}
-			var r changeset.Receipt
-			raw, err := c.get(cmd.Context(), changesetPath(args[0]), nil, &r)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return writeRaw(cmd.OutOrStdout(), raw)
-			}
-			if err := writeReceipt(cmd.OutOrStdout(), &r); err != nil {
-				return err
-			}
-			return writeHistory(cmd.OutOrStdout(), &r)
-		},
 	}
-	tokenFlag(cmd, &tokenFile)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "the receipt as JSON")
 	cmd.Flags().BoolVar(&changes, "changes", false, "write the changes of a held change set")
-	return cmd
+	return apiCommand(cmd, func(cmd *cobra.Command, c *apiClient, args []string) error {
+		if changes {
+			_, err := c.content(cmd.Context(), args[0], cmd.OutOrStdout())
+			return err
+		}
+		var r changeset.Receipt
+		raw, err := c.get(cmd.Context(), changesetPath(args[0]), nil, &r)
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			return writeRaw(cmd.OutOrStdout(), raw)
+		}
+		if err := writeReceipt(cmd.OutOrStdout(), &r); err != nil {
+			return err
+		}
+		return writeHistory(cmd.OutOrStdout(), &r)
+	})
 }
 
 // writeHistory writes who pushed, signed, approved and undid a change set, and when.

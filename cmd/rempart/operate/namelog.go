@@ -19,48 +19,41 @@ import (
 
 func logCommand() *cobra.Command {
 	var asJSON bool
-	var tokenFile string
 	cmd := &cobra.Command{
 		Use: "log NAME", Short: "Show every change that ever affected a name", Args: cobra.ExactArgs(1),
 		Long: `Show every change that ever affected a name, the oldest first: by whom, why, on whose authority, until when.
 ` + apiHelp,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := openAPI(tokenFile)
-			if err != nil {
-				return err
-			}
-			var history struct {
-				Name string
-				Log  []pushapi.LogEntry
-				More bool
-			}
-			raw, err := c.do(cmd.Context(), &apiRequest{method: http.MethodGet, path: "/v1/names/" + url.PathEscape(args[0]) + "/log", again: true, upload: true})
-			if err != nil {
-				return err
-			}
-			if err := decodeAnswer(raw, &history); err != nil {
-				return err
-			}
-			if asJSON {
-				return writeRaw(cmd.OutOrStdout(), raw)
-			}
-			var b strings.Builder
-			if len(history.Log) == 0 {
-				fmt.Fprintf(&b, "no change ever affected %s\n", history.Name)
-			}
-			for _, e := range history.Log {
-				writeLogEntry(&b, &e)
-			}
-			if history.More {
-				fmt.Fprintln(&b, "there are more changes than shown")
-			}
-			_, err = io.WriteString(cmd.OutOrStdout(), b.String())
-			return err
-		},
 	}
-	tokenFlag(cmd, &tokenFile)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
-	return cmd
+	return apiCommand(cmd, func(cmd *cobra.Command, c *apiClient, args []string) error {
+		var history struct {
+			Name string
+			Log  []pushapi.LogEntry
+			More bool
+		}
+		raw, err := c.do(cmd.Context(), &apiRequest{method: http.MethodGet, path: "/v1/names/" + url.PathEscape(args[0]) + "/log", again: true, upload: true})
+		if err != nil {
+			return err
+		}
+		if err := decodeAnswer(raw, &history); err != nil {
+			return err
+		}
+		if asJSON {
+			return writeRaw(cmd.OutOrStdout(), raw)
+		}
+		var b strings.Builder
+		if len(history.Log) == 0 {
+			fmt.Fprintf(&b, "no change ever affected %s\n", history.Name)
+		}
+		for _, e := range history.Log {
+			writeLogEntry(&b, &e)
+		}
+		if history.More {
+			fmt.Fprintln(&b, "there are more changes than shown")
+		}
+		_, err = io.WriteString(cmd.OutOrStdout(), b.String())
+		return err
+	})
 }
 
 // describeAct describes an act on a name: "block a.example phishing". The category is shown for blocks only.
@@ -116,38 +109,22 @@ func writeLogEntry(w io.Writer, e *pushapi.LogEntry) {
 }
 
 func namesCommand() *cobra.Command {
-	var asJSON bool
-	var tokenFile string
-	cmd := &cobra.Command{
+	return resourceCommand(&cobra.Command{
 		Use: "names NAME", Short: "Show what control publishes about a name, and why", Args: cobra.ExactArgs(1),
 		Long: `Show the verdict on a name in the set that control publishes, and all claims about it and the names above it. "rempart check" asks the server on this machine.
 ` + apiHelp,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := openAPI(tokenFile)
-			if err != nil {
-				return err
-			}
-			var info pushapi.NameInfo
-			raw, err := c.get(cmd.Context(), "/v1/names/"+url.PathEscape(args[0]), nil, &info)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return writeRaw(cmd.OutOrStdout(), raw)
-			}
-			var b strings.Builder
-			verdict := map[string]string{"pass": "passes", "allow": "is allowed", "block": "is blocked"}[info.Verdict]
-			fmt.Fprintf(&b, "%s %s, as of version %d\n", info.Name, cmp.Or(verdict, info.Verdict), info.Version)
-			for _, claim := range info.Claims {
-				writeClaim(&b, &claim)
-			}
-			_, err = io.WriteString(cmd.OutOrStdout(), b.String())
-			return err
-		},
+	}, func(args []string) (string, url.Values) { return "/v1/names/" + url.PathEscape(args[0]), nil }, writeName)
+}
+
+func writeName(out io.Writer, info *pushapi.NameInfo) error {
+	var b strings.Builder
+	verdict := map[string]string{"pass": "passes", "allow": "is allowed", "block": "is blocked"}[info.Verdict]
+	fmt.Fprintf(&b, "%s %s, as of version %d\n", info.Name, cmp.Or(verdict, info.Verdict), info.Version)
+	for _, claim := range info.Claims {
+		writeClaim(&b, &claim)
 	}
-	tokenFlag(cmd, &tokenFile)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
-	return cmd
+	_, err := io.WriteString(out, b.String())
+	return err
 }
 
 // writeClaim writes a claim in one line.

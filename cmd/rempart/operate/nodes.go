@@ -19,7 +19,6 @@ import (
 
 func nodesCommand() *cobra.Command {
 	var asJSON bool
-	var tokenFile string
 	cmd := &cobra.Command{
 		Use: "nodes", Short: "Show the state of every server", Args: cobra.NoArgs,
 		Long: `Show the version that is in force on each server that follows this control, and the time since the last report of a server that stopped reporting.
@@ -27,50 +26,44 @@ func nodesCommand() *cobra.Command {
 
 Exit code: 0 if every server has the newest version, 1 if a server is behind, does not report or has a problem, or if control has a problem, 2 on an
 error. To remove a retired server, run "rempart nodes forget".`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := openAPI(tokenFile)
-			if err != nil {
-				return err
-			}
-			var all struct {
-				Version uint64
-				Nodes   []pushapi.NodeInfo
-				Problem string
-			}
-			raw, err := c.get(cmd.Context(), "/v1/nodes", nil, &all)
-			if err != nil {
-				return err
-			}
-			healthy := all.Problem == ""
-			for _, n := range all.Nodes {
-				healthy = healthy && n.Behind == 0 && !n.Gone && !n.Awaited && n.Problem == ""
-			}
-			if asJSON {
-				err = writeRaw(cmd.OutOrStdout(), raw)
-			} else {
-				tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-				fmt.Fprintf(tw, "newest\tversion %d\n", all.Version)
-				if all.Problem != "" {
-					fmt.Fprintf(tw, "problem\t%s\n", all.Problem)
-				}
-				for _, n := range all.Nodes {
-					fmt.Fprintf(tw, "%s\tversion %d\t%s\t%d queries, %d blocked\n", n.Node, n.Version, nodeState(&n, time.Now()), n.Queries, n.Blocked)
-				}
-				err = tw.Flush()
-			}
-			if err == nil && !healthy {
-				err = cli.Negative
-			}
-			return err
-		},
 	}
-	tokenFlag(cmd, &tokenFile)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	apiCommand(cmd, func(cmd *cobra.Command, c *apiClient, _ []string) error {
+		var all struct {
+			Version uint64
+			Nodes   []pushapi.NodeInfo
+			Problem string
+		}
+		raw, err := c.get(cmd.Context(), "/v1/nodes", nil, &all)
+		if err != nil {
+			return err
+		}
+		healthy := all.Problem == ""
+		for _, n := range all.Nodes {
+			healthy = healthy && n.Behind == 0 && !n.Gone && !n.Awaited && n.Problem == ""
+		}
+		if asJSON {
+			err = writeRaw(cmd.OutOrStdout(), raw)
+		} else {
+			tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			fmt.Fprintf(tw, "newest\tversion %d\n", all.Version)
+			if all.Problem != "" {
+				fmt.Fprintf(tw, "problem\t%s\n", all.Problem)
+			}
+			for _, n := range all.Nodes {
+				fmt.Fprintf(tw, "%s\tversion %d\t%s\t%d queries, %d blocked\n", n.Node, n.Version, nodeState(&n, time.Now()), n.Queries, n.Blocked)
+			}
+			err = tw.Flush()
+		}
+		if err == nil && !healthy {
+			err = cli.Negative
+		}
+		return err
+	})
 	return cli.WithCommands(cmd, forgetCommand())
 }
 
 func forgetCommand() *cobra.Command {
-	var tokenFile string
 	cmd := &cobra.Command{
 		Use: "forget NAME", Short: "Forget a server that is retired", Args: cobra.ExactArgs(1),
 		Long: `Forget a server, so that neither "rempart nodes" nor --wait waits for it any more. NAME is the name of a server as
@@ -78,28 +71,22 @@ func forgetCommand() *cobra.Command {
 that report with this token are forgotten. A server that still runs is listed again from its next report: stop the server first, or revoke its token; revoking a
 token also forgets its servers.
 ` + apiHelp,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := openAPI(tokenFile)
-			if err != nil {
-				return err
-			}
-			var done struct {
-				Forgotten int
-				Reporting []string
-			}
-			if _, err := c.post(cmd.Context(), "/v1/nodes/forget", map[string]string{"node": args[0]}, true, &done); err != nil {
-				return c.suggestNode(cmd.Context(), args[0], err)
-			}
-			if len(done.Reporting) > 0 {
-				fmt.Fprintf(cmd.ErrOrStderr(), "warning: reported within the last minute: %s. A server that still runs is listed again from its next report: stop the server, or revoke its token "+
-					"(rempart token revoke), then forget the server again\n", strings.Join(done.Reporting, ", "))
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "forgotten: %s\n", report.Count(done.Forgotten, "server"))
-			return err
-		},
 	}
-	tokenFlag(cmd, &tokenFile)
-	return cmd
+	return apiCommand(cmd, func(cmd *cobra.Command, c *apiClient, args []string) error {
+		var done struct {
+			Forgotten int
+			Reporting []string
+		}
+		if _, err := c.post(cmd.Context(), "/v1/nodes/forget", map[string]string{"node": args[0]}, true, &done); err != nil {
+			return c.suggestNode(cmd.Context(), args[0], err)
+		}
+		if len(done.Reporting) > 0 {
+			fmt.Fprintf(cmd.ErrOrStderr(), "warning: reported within the last minute: %s. A server that still runs is listed again from its next report: stop the server, or revoke its token "+
+				"(rempart token revoke), then forget the server again\n", strings.Join(done.Reporting, ", "))
+		}
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "forgotten: %s\n", report.Count(done.Forgotten, "server"))
+		return err
+	})
 }
 
 // suggestNode adds the nearest name to the error for an unknown server.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -294,44 +295,28 @@ func warnSecretFile(what, path string) {
 }
 
 func tokenListCommand() *cobra.Command {
-	var asJSON bool
-	var tokenFile string
-	cmd := &cobra.Command{
+	return resourceCommand(&cobra.Command{
 		Use: "list", Short: "List the tokens, as an auditor or approver", Args: cobra.NoArgs,
 		Long: "List the tokens, without their secrets. " + apiHelp,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := openAPI(tokenFile)
-			if err != nil {
-				return err
-			}
-			var all struct{ Tokens []pushapi.TokenInfo }
-			raw, err := c.get(cmd.Context(), "/v1/tokens", nil, &all)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return writeRaw(cmd.OutOrStdout(), raw)
-			}
-			tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			for _, t := range all.Tokens {
-				state := "since " + report.Moment(t.Created) + until(t.Expires)
-				if !t.Rotated.IsZero() {
-					state += ", rotated " + report.Moment(t.Rotated)
-				}
-				if !t.Earlier.IsZero() {
-					state += ", earlier secret accepted until " + report.Moment(t.Earlier)
-				}
-				if !t.Revoked.IsZero() {
-					state = "revoked " + report.Moment(t.Revoked)
-				}
-				fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", t.Name, rolesText(t.Roles), t.Owner, state)
-			}
-			return tw.Flush()
-		},
+	}, func([]string) (string, url.Values) { return "/v1/tokens", nil }, writeTokens)
+}
+
+func writeTokens(out io.Writer, all *struct{ Tokens []pushapi.TokenInfo }) error {
+	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, t := range all.Tokens {
+		state := "since " + report.Moment(t.Created) + until(t.Expires)
+		if !t.Rotated.IsZero() {
+			state += ", rotated " + report.Moment(t.Rotated)
+		}
+		if !t.Earlier.IsZero() {
+			state += ", earlier secret accepted until " + report.Moment(t.Earlier)
+		}
+		if !t.Revoked.IsZero() {
+			state = "revoked " + report.Moment(t.Revoked)
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", t.Name, rolesText(t.Roles), t.Owner, state)
 	}
-	tokenFlag(cmd, &tokenFile)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
-	return cmd
+	return tw.Flush()
 }
 
 func rolesText(roles []pushapi.Role) string {
