@@ -60,17 +60,7 @@ type SingleLabels bool
 const KeepSingleLabels SingleLabels = true
 
 // UnmarshalText reads "forward" or "keep".
-func (s *SingleLabels) UnmarshalText(text []byte) error {
-	switch string(text) {
-	case "forward", "":
-		*s = false
-	case "keep":
-		*s = KeepSingleLabels
-	default:
-		return errors.New(`either "forward" or "keep"`)
-	}
-	return nil
-}
+func (s *SingleLabels) UnmarshalText(text []byte) error { return choose(s, text, "forward", "keep") }
 
 // NXDomain is whether an upstream's NXDOMAIN also denies the names below.
 type NXDomain bool
@@ -79,17 +69,7 @@ type NXDomain bool
 const DenySubtree NXDomain = true
 
 // UnmarshalText reads "exact" or "subtree"; empty text is "exact".
-func (n *NXDomain) UnmarshalText(text []byte) error {
-	switch string(text) {
-	case "exact", "":
-		*n = false
-	case "subtree":
-		*n = DenySubtree
-	default:
-		return errors.New(`either "exact" or "subtree"`)
-	}
-	return nil
-}
+func (n *NXDomain) UnmarshalText(text []byte) error { return choose(n, text, "exact", "subtree") }
 
 // Rebinding is whether answers of public names may contain local addresses.
 type Rebinding bool
@@ -98,17 +78,7 @@ type Rebinding bool
 const RefuseRebinding Rebinding = true
 
 // UnmarshalText reads "allow" or "refuse".
-func (r *Rebinding) UnmarshalText(text []byte) error {
-	switch string(text) {
-	case "allow", "":
-		*r = false
-	case "refuse":
-		*r = RefuseRebinding
-	default:
-		return errors.New(`either "allow" or "refuse"`)
-	}
-	return nil
-}
+func (r *Rebinding) UnmarshalText(text []byte) error { return choose(r, text, "allow", "refuse") }
 
 // Clients are the clients that may ask.
 type Clients struct {

@@ -122,6 +122,19 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// choose sets a setting of two values: false for the usual one, which empty text stands for too, and true for the other one.
+func choose[T ~bool](setting *T, text []byte, usual, other string) error {
+	switch string(text) {
+	case usual, "":
+		*setting = false
+	case other:
+		*setting = true
+	default:
+		return fmt.Errorf("either %q or %q", usual, other)
+	}
+	return nil
+}
+
 // Mode is whether blocks are enforced.
 type Mode bool
 
@@ -129,17 +142,7 @@ type Mode bool
 const Observe Mode = true
 
 // UnmarshalText reads "enforce" or "observe".
-func (m *Mode) UnmarshalText(text []byte) error {
-	switch string(text) {
-	case "enforce", "":
-		*m = false
-	case "observe":
-		*m = Observe
-	default:
-		return errors.New(`either "enforce" or "observe"`)
-	}
-	return nil
-}
+func (m *Mode) UnmarshalText(text []byte) error { return choose(m, text, "enforce", "observe") }
 
 // BlockAnswer is the answer to a blocked query.
 type BlockAnswer string
@@ -161,17 +164,7 @@ type PageHTTPS bool
 const ResetHTTPS PageHTTPS = true
 
 // UnmarshalText reads "alert" or "reset".
-func (p *PageHTTPS) UnmarshalText(text []byte) error {
-	switch string(text) {
-	case "alert", "":
-		*p = false
-	case "reset":
-		*p = ResetHTTPS
-	default:
-		return errors.New(`either "alert" or "reset"`)
-	}
-	return nil
-}
+func (p *PageHTTPS) UnmarshalText(text []byte) error { return choose(p, text, "alert", "reset") }
 
 // Reason is the content of the extended error of a blocked answer.
 type Reason bool
@@ -180,14 +173,4 @@ type Reason bool
 const NameLists Reason = true
 
 // UnmarshalText reads "category" or "lists".
-func (r *Reason) UnmarshalText(text []byte) error {
-	switch string(text) {
-	case "category", "":
-		*r = false
-	case "lists":
-		*r = NameLists
-	default:
-		return errors.New(`either "category" or "lists"`)
-	}
-	return nil
-}
+func (r *Reason) UnmarshalText(text []byte) error { return choose(r, text, "category", "lists") }
