@@ -88,12 +88,8 @@ func askTLS(t *testing.T, addr string, settings *tls.Config, query []byte) []byt
 	if _, err := c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(query))), query...)); err != nil {
 		t.Fatal(err)
 	}
-	var size [2]byte
-	if _, err := io.ReadFull(c, size[:]); err != nil {
-		t.Fatal(err)
-	}
-	answer := make([]byte, binary.BigEndian.Uint16(size[:]))
-	if _, err := io.ReadFull(c, answer); err != nil {
+	answer, err := dnstest.ReadFrame(c)
+	if err != nil {
 		t.Fatal(err)
 	}
 	return answer

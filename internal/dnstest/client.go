@@ -68,15 +68,16 @@ func exchangeFrame(c net.Conn, packed []byte) ([]byte, error) {
 	if _, err := c.Write(frame); err != nil {
 		return nil, fmt.Errorf("sending: %w", err)
 	}
-	answer, err := readFrame(c)
+	answer, err := ReadFrame(c)
 	if err != nil {
 		return nil, fmt.Errorf("waiting for an answer: %w", err)
 	}
 	return answer, nil
 }
 
-// readFrame reads a length and a message of that length (RFC 1035 section 4.2.2).
-func readFrame(r io.Reader) ([]byte, error) {
+// ReadFrame reads a length and a message of that length (RFC 1035 section 4.2.2). The error is io.EOF if nothing follows, and io.ErrUnexpectedEOF for an incomplete
+// message.
+func ReadFrame(r io.Reader) ([]byte, error) {
 	var size [2]byte
 	if _, err := io.ReadFull(r, size[:]); err != nil {
 		return nil, err

@@ -146,7 +146,7 @@ func (u *Upstream) stream(c net.Conn, network string) {
 	}
 	send := func(b []byte) { write(0, append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...)) }
 	for {
-		packed, err := readFrame(c)
+		packed, err := ReadFrame(c)
 		if err != nil {
 			return
 		}

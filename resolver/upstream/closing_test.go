@@ -32,12 +32,8 @@ type server struct {
 
 func (v *server) serve(c net.Conn) {
 	for n := 1; ; n++ {
-		var size [2]byte
-		if _, err := io.ReadFull(c, size[:]); err != nil {
-			return
-		}
-		msg := make([]byte, binary.BigEndian.Uint16(size[:]))
-		if _, err := io.ReadFull(c, msg); err != nil {
+		msg, err := dnstest.ReadFrame(c)
+		if err != nil {
 			return
 		}
 		time.Sleep(v.think)

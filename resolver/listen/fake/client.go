@@ -4,12 +4,13 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"sync"
 	"testing"
 	"time"
+
+	"rempart/internal/dnstest"
 
 	"github.com/miekg/dns"
 )
@@ -79,22 +80,11 @@ func WriteFrames(t testing.TB, c net.Conn, messages ...[]byte) {
 // ReadFrame reads one message and decodes it.
 func ReadFrame(t testing.TB, c net.Conn) *dns.Msg {
 	t.Helper()
-	packed, err := NextFrame(c)
+	packed, err := dnstest.ReadFrame(c)
 	if err != nil {
 		t.Fatalf("waiting for an answer: %v", err)
 	}
 	return Unpack(t, packed)
-}
-
-// NextFrame reads one message. It returns io.ErrUnexpectedEOF for an incomplete one.
-func NextFrame(c net.Conn) ([]byte, error) {
-	var size [2]byte
-	if _, err := io.ReadFull(c, size[:]); err != nil {
-		return nil, err
-	}
-	packed := make([]byte, binary.BigEndian.Uint16(size[:]))
-	_, err := io.ReadFull(c, packed)
-	return packed, err
 }
 
 // Closed waits until the server closes the connection. Data from the server is an error.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"rempart/internal/dnstest"
 	"rempart/internal/wire"
 	"rempart/resolver/listen/fake"
 )
@@ -174,7 +175,7 @@ func dialUsed(t testing.TB, s *Server) (c net.Conn) {
 	fake.Eventually(t, "a query is answered", func() bool {
 		c = fake.Dial(t, "tcp", s.addrsOf(wire.TCP)[0].String())
 		_, _ = c.Write(fake.Framed(fake.Query(t, 1, "a.example")))
-		_, err := fake.NextFrame(c)
+		_, err := dnstest.ReadFrame(c)
 		return err == nil
 	})
 	return c

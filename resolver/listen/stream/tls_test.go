@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"rempart/internal/dnstest"
 	"rempart/internal/wire"
 	"rempart/resolver/limits"
 	"rempart/resolver/listen/fake"
@@ -104,7 +105,7 @@ func TestLargestMessagesOverTLS(t *testing.T) {
 	for range 3 {
 		fake.WriteFrames(t, c, long, fake.Query(t, 2, "a.example"))
 		for range 2 {
-			if packed, err := fake.NextFrame(c); err != nil || len(packed) < 60_000 {
+			if packed, err := dnstest.ReadFrame(c); err != nil || len(packed) < 60_000 {
 				t.Fatalf("an answer of %d bytes, %v", len(packed), err)
 			}
 		}

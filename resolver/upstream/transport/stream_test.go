@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"rempart/internal/dnstest"
 	"rempart/internal/wire"
 )
 
@@ -44,16 +45,12 @@ func answerAll(c net.Conn, only int) {
 
 // answerNext answers the next query of c, and reports whether there was one.
 func answerNext(c net.Conn) bool {
-	var size [2]byte
-	if _, err := io.ReadFull(c, size[:]); err != nil {
-		return false
-	}
-	msg := make([]byte, binary.BigEndian.Uint16(size[:]))
-	if _, err := io.ReadFull(c, msg); err != nil {
+	msg, err := dnstest.ReadFrame(c)
+	if err != nil {
 		return false
 	}
 	wire.SetFlags(msg, wire.FlagQR)
-	c.Write(append(size[:], msg...))
+	c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(msg))), msg...))
 	return true
 }
 
