@@ -69,13 +69,15 @@ type Desk struct {
 	known map[string]summary // by number; as of the last step here, or of the last reading of all
 }
 
-// summary is what metrics need of an appeal.
+// summary is the part of an appeal that is known without reading it again.
 type summary struct {
-	state   State
-	filed   time.Time
-	due     time.Time
-	decided time.Time // zero while it is not
-	lists   []string
+	name        string
+	state       State
+	filed       time.Time
+	due         time.Time
+	decided     time.Time // zero while it is not
+	isSuspended bool
+	lists       []string
 }
 
 // New returns a Desk. Run must be called.
@@ -142,6 +144,10 @@ func (d *Desk) File(ctx context.Context, code string, f Filing) (*Appeal, error)
 	if err != nil {
 		return nil, d.unavailable("storing an appeal failed", err)
 	}
+	a, err := d.read(ctx, number)
+	if err != nil || !d.needsSuspension(a, d.suspendedNames()) {
+		return a, err
+	}
 	d.suspend(ctx, number)
 	return d.read(ctx, number)
 }
@@ -180,6 +186,11 @@ func printable(text string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(text, "\uFFFD"))
+}
+
+// needsSuspension reports whether the block of an appeal should be suspended and is not. suspended are the names with a suspension that the appeal can share.
+func (d *Desk) needsSuspension(a *Appeal, suspended map[string]bool) bool {
+	return !a.State.IsDecided() && a.Suspension == "" && (suspended[a.Name] || d.cfg.Policy().suspends(d.cfg.Blocks(a.Name)))
 }
 
 // suspend lets the name of an appeal pass until the decision, if the policy says so for all blocks of the name. Appeals about one name share the suspension. If it

@@ -124,7 +124,7 @@ type fixture struct {
 	blocks []Block // in force
 }
 
-func newFixture(t *testing.T, policy string) *fixture {
+func newFixture(t testing.TB, policy string) *fixture {
 	t.Helper()
 	key, err := signing.NewKey("control")
 	if err != nil {
@@ -141,7 +141,7 @@ func newFixture(t *testing.T, policy string) *fixture {
 	return f
 }
 
-func (f *fixture) file(t *testing.T, block Block) (*Appeal, string) {
+func (f *fixture) file(t testing.TB, block Block) (*Appeal, string) {
 	t.Helper()
 	f.blocks = []Block{block}
 	code := NewCode()
@@ -425,5 +425,16 @@ func TestInvalidPolicies(t *testing.T) {
 		if _, err := ParsePolicy([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error %v, want one with %q", text, err, want)
 		}
+	}
+}
+
+// BenchmarkSweep measures one reading of 300 open appeals, and of what they need.
+func BenchmarkSweep(b *testing.B) {
+	f := newFixture(b, "")
+	for range 300 {
+		f.file(b, Block{Entry: "bad.example", Lists: []string{"a list"}})
+	}
+	for b.Loop() {
+		f.sweep(b.Context())
 	}
 }

@@ -29,7 +29,7 @@ func (d *Desk) sweep(ctx context.Context) {
 		return // it was logged
 	}
 	policy, now := d.cfg.Policy(), d.cfg.Now()
-	present := map[string]bool{}
+	present, suspended := map[string]bool{}, d.suspendedNames()
 	for _, a := range all {
 		if ctx.Err() != nil {
 			return
@@ -38,7 +38,7 @@ func (d *Desk) sweep(ctx context.Context) {
 			continue
 		}
 		present[a.Number] = true
-		if !a.State.IsDecided() && a.Suspension == "" {
+		if d.needsSuspension(a, suspended) {
 			d.suspend(ctx, a.Number)
 		}
 		_, _ = d.finish(ctx, a) // it logs its errors
@@ -65,7 +65,7 @@ func (d *Desk) end(ctx context.Context, a *Appeal) bool {
 func (d *Desk) note(a *Appeal) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.known[a.Number] = summary{a.State, a.Filed, a.Due, a.Decided, a.Block.blockers()}
+	d.known[a.Number] = summary{a.Name, a.State, a.Filed, a.Due, a.Decided, a.Suspension != "", a.Block.blockers()}
 }
 
 // Operators stands for the operators' own blocks among the lists of Stats.Upheld.
@@ -91,10 +91,27 @@ func (d *Desk) forget(present map[string]bool) {
 }
 
 func (d *Desk) undecided() (n int) {
-	for _, s := range []State{Open, Second} {
-		n += d.Stats().ByState[s]
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, s := range d.known {
+		if !s.state.IsDecided() {
+			n++
+		}
 	}
 	return n
+}
+
+// suspendedNames returns the names whose blocks are suspended until the decision about an appeal, as far as is known here.
+func (d *Desk) suspendedNames() map[string]bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	names := map[string]bool{}
+	for _, s := range d.known {
+		if s.isSuspended && !s.state.IsDecided() {
+			names[s.name] = true
+		}
+	}
+	return names
 }
 
 // Stats are the numbers of appeals.
