@@ -7,6 +7,7 @@ import (
 
 	"rempart/internal/appeal"
 	"rempart/internal/appeal/ownership"
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/web/portal"
 )
@@ -66,13 +67,14 @@ var (
 
 // result returns an appeal and an error of the desk as the portal shows them. A decision that a second person must confirm is not shown.
 func (d *appealDesk) result(a *appeal.Appeal, code string, err error) (*portal.Appeal, error) {
-	refused := (*appeal.Error)(nil)
+	refused := (*changeset.Error)(nil)
 	switch {
-	case errors.As(err, &refused) && refused.Kind == appeal.Invalid:
+	case errors.As(err, &refused) && refused.Kind == changeset.Invalid:
 		return nil, portal.FieldError(refused.Field)
-	case errors.As(err, &refused) && refused.Kind == appeal.NotFound:
+	case errors.As(err, &refused) && refused.Kind == changeset.NotFound:
 		return nil, portal.ErrNoAppeal
 	case err != nil:
+		d.control.log.Error("a request of the portal about an appeal failed", "error", err)
 		return nil, err
 	}
 	policy := d.control.appeals.Get()

@@ -4,12 +4,13 @@ import (
 	"context"
 	"fmt"
 
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 )
 
 // Decide records a reviewer's decision. If the policy requires a second person, the decision waits for Confirm. An upheld appeal is published at once. An error is
-// an *Error.
-func (d *Desk) Decide(ctx context.Context, number string, by By, decision Decision) (*Appeal, error) {
+// a *changeset.Error.
+func (d *Desk) Decide(ctx context.Context, number string, by changeset.By, decision Decision) (*Appeal, error) {
 	if err := decision.check(); err != nil {
 		return nil, err
 	}
@@ -18,11 +19,11 @@ func (d *Desk) Decide(ctx context.Context, number string, by By, decision Decisi
 		case a.State.IsDecided() && a.Decision == decision && a.Reviewer == by.Token:
 			return nil, nil // the same request again
 		case a.State.IsDecided():
-			return nil, &Error{Kind: Conflict, Why: "the appeal was already " + string(a.State)}
+			return nil, changeset.NewError(changeset.Conflict, "", "the appeal was already "+string(a.State))
 		case a.proposals >= maxProposals:
-			return nil, &Error{Kind: Conflict, Why: fmt.Sprintf("the decision was changed %d times already: a second person must confirm it", maxProposals)}
+			return nil, changeset.NewError(changeset.Conflict, "", fmt.Sprintf("the decision was changed %d times already: a second person must confirm it", maxProposals))
 		case a.State == Second && a.reviewerPerson != by.Person:
-			return nil, &Error{Kind: Conflict, Why: a.Reviewer + " decided already: confirm that decision, or ask that person to change it"}
+			return nil, changeset.NewError(changeset.Conflict, "", a.Reviewer+" decided already: confirm that decision, or ask that person to change it")
 		}
 		r := &Record{Kind: decided, By: by.Token, Person: by.Person, Decision: &decision}
 		if d.cfg.Policy().needsSecond(d.blocksOf(a)) {
@@ -39,19 +40,19 @@ func (d *Desk) Decide(ctx context.Context, number string, by By, decision Decisi
 // blocksOf returns the blocks that a decision about an appeal concerns: those in force now, and the one that was known when it was filed. An order may have followed.
 func (d *Desk) blocksOf(a *Appeal) []Block { return append(d.cfg.Blocks(a.Name), a.Block) }
 
-// Confirm records that a second person agrees with a decision: with the outcome and the reason that this person read. An error is an *Error.
-func (d *Desk) Confirm(ctx context.Context, number string, by By, outcome Outcome, why Why) (*Appeal, error) {
+// Confirm records that a second person agrees with a decision: with the outcome and the reason that this person read. An error is a *changeset.Error.
+func (d *Desk) Confirm(ctx context.Context, number string, by changeset.By, outcome Outcome, why Why) (*Appeal, error) {
 	a, err := d.step(ctx, number, func(a *Appeal) (*Record, error) {
 		switch {
 		case a.State.IsDecided() && a.Second == by.Token:
 			return nil, nil // the same request again
 		case a.State != Second:
-			return nil, &Error{Kind: Conflict, Why: "no decision about this appeal waits for a second person: the appeal is " + string(a.State)}
+			return nil, changeset.NewError(changeset.Conflict, "", "no decision about this appeal waits for a second person: the appeal is "+string(a.State))
 		case a.reviewerPerson == by.Person || a.Reviewer == by.Token:
-			return nil, &Error{Kind: Forbidden, Why: "the person who decided cannot confirm the decision: a second person must"}
+			return nil, changeset.NewError(changeset.Forbidden, "", "the person who decided cannot confirm the decision: a second person must")
 		}
 		if a.Decision.Outcome != outcome || a.Decision.Why != why {
-			return nil, &Error{Kind: Conflict, Why: fmt.Sprintf("the decision was changed: it is now %s, because %s: read the appeal again", a.Decision.Outcome, a.Decision.Why)}
+			return nil, changeset.NewError(changeset.Conflict, "", fmt.Sprintf("the decision was changed: it is now %s, because %s: read the appeal again", a.Decision.Outcome, a.Decision.Why))
 		}
 		decision := a.Decision
 		return &Record{Kind: decided, By: by.Token, Person: by.Person, Decision: &decision}, nil
@@ -62,7 +63,7 @@ func (d *Desk) Confirm(ctx context.Context, number string, by By, outcome Outcom
 	return d.finish(ctx, a)
 }
 
-// MarkProved records that the appellant proved to control the name. An error is an *Error.
+// MarkProved records that the appellant proved to control the name. An error is a *changeset.Error.
 func (d *Desk) MarkProved(ctx context.Context, number string) (*Appeal, error) {
 	return d.step(ctx, number, func(a *Appeal) (*Record, error) {
 		if a.Proved {

@@ -17,6 +17,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
 	"rempart/internal/signing"
@@ -36,7 +37,6 @@ type Keys interface {
 	Seal(kind signing.Kind, payload []byte) []byte
 	// IsControl reports whether a key that was control's at that time (Unix seconds) signed s.
 	IsControl(s *signing.Sealed, at int64) bool
-	Hash(sealed []byte) string
 }
 
 // Publisher publishes the change sets of decisions. Both methods do nothing if the step was already taken.
@@ -88,9 +88,6 @@ func New(cfg Config) *Desk {
 	return &Desk{cfg: cfg, known: map[string]summary{}}
 }
 
-// By identifies a reviewer: the token, and the person behind it.
-type By struct{ Token, Person string }
-
 // NewCode returns a code by which an appellant finds an appeal: 128 random bits.
 func NewCode() string { return strings.ToLower(rand.Text()[:codeLength]) }
 
@@ -99,6 +96,11 @@ const (
 	numberBytes = 6
 	maxAppeals  = 20_000 // undecided ones
 	stepTries   = 5      // while other writers change the same appeal
+)
+
+var (
+	errCode   = changeset.NewError(changeset.Invalid, "code", "open the page of the request again")
+	errNoCode = changeset.NewError(changeset.NotFound, "", "no appeal has this code")
 )
 
 var numberEncoding = base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPadding(base32.NoPadding) // without I, L, O and U
@@ -116,20 +118,20 @@ func numberOf(code string) (number, hash string) {
 }
 
 // File stores a new appeal under a code of NewCode, and returns it once it is durable. An appeal that was filed with the same code before is returned as it is: a
-// repeated request files nothing twice. An error is an *Error.
+// repeated request files nothing twice. An error is a *changeset.Error.
 func (d *Desk) File(ctx context.Context, code string, f Filing) (*Appeal, error) {
 	if err := f.check(); err != nil {
 		return nil, err
 	}
 	if !isCode(code) {
-		return nil, &Error{Invalid, "code", "open the page of the request again"}
+		return nil, errCode
 	}
 	number, hash := numberOf(code)
 	if old, err := d.read(ctx, number); err == nil && old.Code == hash {
 		return old, nil
 	}
 	if d.undecided() >= maxAppeals {
-		return nil, &Error{Kind: Unavailable, Why: fmt.Sprintf("%d requests wait for a decision already", maxAppeals)}
+		return nil, changeset.NewError(changeset.Unavailable, "", fmt.Sprintf("%d requests wait for a decision already", maxAppeals))
 	}
 	s := &stored{}
 	f.Block.Lists = f.Block.Lists[:min(len(f.Block.Lists), maxLists)]
@@ -142,7 +144,7 @@ func (d *Desk) File(ctx context.Context, code string, f Filing) (*Appeal, error)
 		return d.repeated(ctx, number, hash)
 	}
 	if err != nil {
-		return nil, d.unavailable("storing an appeal failed", err)
+		return nil, changeset.Fail("storing an appeal failed", err)
 	}
 	a, err := d.read(ctx, number)
 	if err != nil || !d.needsSuspension(a, d.suspendedNames()) {
@@ -156,7 +158,7 @@ func (d *Desk) File(ctx context.Context, code string, f Filing) (*Appeal, error)
 func (d *Desk) repeated(ctx context.Context, number, hash string) (*Appeal, error) {
 	old, err := d.read(ctx, number)
 	if err == nil && old.Code != hash {
-		err = &Error{Invalid, "code", "open the page of the request again"} // another code has the same number
+		err = errCode // another code has the same number
 	}
 	return old, err
 }
@@ -167,13 +169,13 @@ func (f *Filing) check() error {
 	address, err := mail.ParseAddress(f.Email)
 	switch {
 	case f.Name == "" || len(f.Name) > 253:
-		return &Error{Invalid, "name", "a domain name"}
+		return changeset.NewError(changeset.Invalid, "name", "a domain name")
 	case length < minReason || length > maxReason:
-		return &Error{Invalid, "reason", fmt.Sprintf("%d to %d characters", minReason, maxReason)}
+		return changeset.NewError(changeset.Invalid, "reason", fmt.Sprintf("%d to %d characters", minReason, maxReason))
 	case f.Email != "" && (err != nil || address.Address != f.Email || len(f.Email) > maxEmail):
-		return &Error{Invalid, "email", "an e-mail address"}
+		return changeset.NewError(changeset.Invalid, "email", "an e-mail address")
 	case len(f.Language) > 35:
-		return &Error{Invalid, "language", "a language tag"}
+		return changeset.NewError(changeset.Invalid, "language", "a language tag")
 	}
 	return nil
 }
@@ -247,15 +249,15 @@ func (d *Desk) endSuspension(ctx context.Context, a *Appeal) error {
 	return d.cfg.Publish.Undo(ctx, a.Suspension)
 }
 
-// ByCode returns the appeal with a code. An error is an *Error.
+// ByCode returns the appeal with a code. An error is a *changeset.Error.
 func (d *Desk) ByCode(ctx context.Context, code string) (*Appeal, error) {
 	if !isCode(code) {
-		return nil, &Error{Kind: NotFound, Why: "no appeal has this code"}
+		return nil, errNoCode
 	}
 	number, hash := numberOf(code)
 	a, err := d.read(ctx, number)
 	if err == nil && a.Code != hash {
-		err = &Error{Kind: NotFound, Why: "no appeal has this code"}
+		err = errNoCode
 	}
 	if err != nil {
 		return nil, err
@@ -263,7 +265,7 @@ func (d *Desk) ByCode(ctx context.Context, code string) (*Appeal, error) {
 	return a, nil
 }
 
-// Get returns the appeal with a number. An error is an *Error.
+// Get returns the appeal with a number. An error is a *changeset.Error.
 func (d *Desk) Get(ctx context.Context, number string) (*Appeal, error) {
 	return d.read(ctx, strings.ToUpper(number))
 }
@@ -274,54 +276,52 @@ func (d *Desk) read(ctx context.Context, number string) (*Appeal, error) {
 	return a, err
 }
 
-// load returns the appeal with a number, its stored value and the revision of that value, and notes the state of the appeal for Stats.
+// load returns the appeal with a number, its stored value and the revision of that value.
 func (d *Desk) load(ctx context.Context, number string) (*Appeal, *stored, uint64, error) {
 	data, revision, err := d.cfg.Bucket.Get(ctx, number)
 	if errors.Is(err, stream.ErrNone) || number == "" || len(number) > 64 {
-		return nil, nil, 0, &Error{Kind: NotFound, Why: "no appeal has this number"}
+		return nil, nil, 0, changeset.NewError(changeset.NotFound, "", "no appeal has this number")
 	}
 	if err != nil {
-		return nil, nil, 0, d.unavailable("reading an appeal failed", err)
+		return nil, nil, 0, changeset.Fail("reading an appeal failed", err)
 	}
-	records, s, err := d.open(data)
+	a, s, err := d.parse(data)
 	if err != nil {
-		return nil, nil, 0, d.unavailable("reading an appeal failed", fmt.Errorf("appeal %s: %w", number, err))
+		return nil, nil, 0, changeset.Fail("reading an appeal failed", fmt.Errorf("appeal %s: %w", number, err))
 	}
-	a, err := replay(records)
-	if err != nil {
-		return nil, nil, 0, d.unavailable("reading an appeal failed", fmt.Errorf("appeal %s: %w", number, err))
-	}
-	d.note(a)
 	return a, s, revision, nil
 }
 
-// unavailable logs an error of the store, and returns the error for the caller.
-func (d *Desk) unavailable(what string, err error) error {
-	d.cfg.Log.Error(what, "error", err)
-	return &Error{Kind: Unavailable, Why: what + ": try again"}
+// parse returns the appeal in a stored value, and notes the state of the appeal for Stats.
+func (d *Desk) parse(data []byte) (*Appeal, *stored, error) {
+	records, s, err := d.open(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := replay(records)
+	if err != nil {
+		return nil, nil, err
+	}
+	d.note(a)
+	return a, s, nil
 }
 
 // List returns the appeals in a state, "" for all, the oldest first. Damaged ones are logged and left out.
 func (d *Desk) List(ctx context.Context, state State) ([]*Appeal, error) {
 	var all []*Appeal
 	err := d.cfg.Bucket.Each(ctx, func(number string, data []byte) error {
-		records, _, err := d.open(data)
-		var a *Appeal
-		if err == nil {
-			a, err = replay(records)
-		}
+		a, _, err := d.parse(data)
 		if err != nil {
 			d.cfg.Log.Error("an appeal cannot be read", "appeal", number, "error", err)
 			return nil
 		}
-		d.note(a)
 		if state == "" || a.State == state {
 			all = append(all, a)
 		}
 		return ctx.Err()
 	})
 	if err != nil {
-		return nil, d.unavailable("reading the appeals failed", err)
+		return nil, changeset.Fail("reading the appeals failed", err)
 	}
 	slices.SortFunc(all, func(x, y *Appeal) int { return x.Filed.Compare(y.Filed) })
 	return all, nil
@@ -347,9 +347,9 @@ func (d *Desk) step(ctx context.Context, number string, next func(*Appeal) (*Rec
 			continue
 		}
 		if err != nil {
-			return nil, d.unavailable("storing a step of an appeal failed", err)
+			return nil, changeset.Fail("storing a step of an appeal failed", err)
 		}
 		return d.read(ctx, number)
 	}
-	return nil, &Error{Kind: Conflict, Why: "the appeal is being changed by others: try again"}
+	return nil, changeset.NewError(changeset.Conflict, "", "the appeal is being changed by others: try again")
 }

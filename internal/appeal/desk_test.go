@@ -2,8 +2,6 @@ package appeal
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"log/slog"
 	"maps"
@@ -12,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
 	"rempart/internal/signing"
@@ -88,10 +87,6 @@ func (k testKeys) Seal(kind signing.Kind, payload []byte) []byte {
 	return signing.Seal(kind, payload, k.key)
 }
 func (k testKeys) IsControl(s *signing.Sealed, _ int64) bool { return s.SignedBy(k.key.PublicKey) }
-func (k testKeys) Hash(sealed []byte) string {
-	sum := sha256.Sum256(sealed)
-	return hex.EncodeToString(sum[:])
-}
 
 // published records the change sets of a test.
 type published struct {
@@ -153,15 +148,16 @@ func (f *fixture) file(t testing.TB, block Block) (*Appeal, string) {
 }
 
 var (
-	alice = By{"alice-token", "alice"}
-	bob   = By{"bob-token", "bob"}
+	alice = changeset.By{Token: "alice-token", Person: "alice"}
+	bob   = changeset.By{Token: "bob-token", Person: "bob"}
 )
 
-func kindOf(err error) ErrorKind {
-	if e := (*Error)(nil); errors.As(err, &e) {
-		return e.Kind
+// kindOf returns the kind of a refusal, -1 for another error or none.
+func kindOf(err error) changeset.Kind {
+	if kind, ok := changeset.KindOf(err); ok {
+		return kind
 	}
-	return 255
+	return -1
 }
 
 func TestAppealIsFiledOnce(t *testing.T) {
@@ -179,7 +175,7 @@ func TestAppealIsFiledOnce(t *testing.T) {
 		t.Errorf("by its code: %+v, %v", found, err)
 	}
 	for _, wrong := range []string{"", NewCode(), a.Number, strings.ToUpper(code), code + "a", "../../../etc/passwd"} {
-		if _, err := f.ByCode(t.Context(), wrong); kindOf(err) != NotFound {
+		if _, err := f.ByCode(t.Context(), wrong); kindOf(err) != changeset.NotFound {
 			t.Errorf("code %q: %v", wrong, err)
 		}
 	}
@@ -199,16 +195,16 @@ func TestInvalidFilings(t *testing.T) {
 		"language": {Name: "a.example", Reason: "long enough to be read", Language: strings.Repeat("x", 40)},
 	} {
 		_, err := f.File(t.Context(), NewCode(), filing)
-		if e := (*Error)(nil); !errors.As(err, &e) || e.Field != field {
+		if e := (*changeset.Error)(nil); !errors.As(err, &e) || e.Field != field {
 			t.Errorf("%s: %v", field, err)
 		}
 	}
 	long := Filing{Name: "a.example", Reason: strings.Repeat("é", maxReason+1)}
-	if _, err := f.File(t.Context(), NewCode(), long); kindOf(err) != Invalid {
+	if _, err := f.File(t.Context(), NewCode(), long); kindOf(err) != changeset.Invalid {
 		t.Errorf("a long reason: %v", err)
 	}
 	f.bucket.fail = stream.ErrFull
-	if _, err := f.File(t.Context(), NewCode(), Filing{Name: "a.example", Reason: "long enough to be read"}); kindOf(err) != Unavailable {
+	if _, err := f.File(t.Context(), NewCode(), Filing{Name: "a.example", Reason: "long enough to be read"}); kindOf(err) != changeset.Unavailable {
 		t.Errorf("a full disk: %v", err)
 	}
 }
@@ -234,7 +230,7 @@ func TestUpheldAppealIsPublished(t *testing.T) {
 		if len(got) != 1 || got[0].Do != tt.want.Do || got[0].Name != tt.want.Name || !strings.Contains(got[0].Reason, a.Number) {
 			t.Errorf("%s: changes %+v", name, got)
 		}
-		if _, err := f.Decide(t.Context(), a.Number, alice, Decision{Reject, Dangerous, ""}); kindOf(err) != Conflict {
+		if _, err := f.Decide(t.Context(), a.Number, alice, Decision{Reject, Dangerous, ""}); kindOf(err) != changeset.Conflict {
 			t.Errorf("%s: another decision: %v", name, err)
 		}
 	}
@@ -247,15 +243,15 @@ func TestOrderNeedsSecondPerson(t *testing.T) {
 	if err != nil || a.State != Second || len(f.out.sets) != 0 {
 		t.Fatalf("after the first decision: %+v, %v", a, err)
 	}
-	for name, by := range map[string]By{"same token": alice, "same person": {"another-token", "alice"}} {
-		if _, err := f.Confirm(t.Context(), a.Number, by, Uphold, Safe); kindOf(err) != Forbidden {
+	for name, by := range map[string]changeset.By{"same token": alice, "same person": {Token: "another-token", Person: "alice"}} {
+		if _, err := f.Confirm(t.Context(), a.Number, by, Uphold, Safe); kindOf(err) != changeset.Forbidden {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := f.Decide(t.Context(), a.Number, bob, Decision{Reject, Dangerous, ""}); kindOf(err) != Conflict {
+	if _, err := f.Decide(t.Context(), a.Number, bob, Decision{Reject, Dangerous, ""}); kindOf(err) != changeset.Conflict {
 		t.Errorf("another person decides otherwise: %v", err)
 	}
-	if _, err := f.Confirm(t.Context(), a.Number, bob, Reject, Dangerous); kindOf(err) != Conflict {
+	if _, err := f.Confirm(t.Context(), a.Number, bob, Reject, Dangerous); kindOf(err) != changeset.Conflict {
 		t.Errorf("another decision than the recorded one is confirmed: %v", err)
 	}
 	if a, err = f.Confirm(t.Context(), a.Number, bob, Uphold, Safe); err != nil || a.State != Upheld || a.Second != bob.Token || len(f.out.sets) != 1 {
@@ -316,7 +312,7 @@ func TestAppealsAboutOneNameShareSuspension(t *testing.T) {
 	}
 	f.out.fail = nil
 	f.sweep(t.Context())
-	if _, err := f.Get(t.Context(), c.Number); kindOf(err) != NotFound || len(f.out.undone) != 2 || f.out.undone[1] != c.Suspension {
+	if _, err := f.Get(t.Context(), c.Number); kindOf(err) != changeset.NotFound || len(f.out.undone) != 2 || f.out.undone[1] != c.Suspension {
 		t.Errorf("after the retention: %v; undone %v", err, f.out.undone)
 	}
 }
@@ -332,7 +328,7 @@ func TestManyProposalsLeaveRoom(t *testing.T) {
 	refusals := 0
 	for i := range 40 {
 		_, err := f.Decide(t.Context(), a.Number, alice, Decision{Uphold, Safe, strings.Repeat("<", maxNote-i)})
-		if kindOf(err) == Conflict {
+		if kindOf(err) == changeset.Conflict {
 			refusals++
 		} else if err != nil {
 			t.Fatal(err)
@@ -371,7 +367,7 @@ func TestAppealsEnd(t *testing.T) {
 	}
 	f.now = f.now.Add(20 * 24 * time.Hour)
 	f.sweep(t.Context())
-	if _, err := f.Get(t.Context(), a.Number); kindOf(err) != NotFound || len(f.bucket.values) != 0 {
+	if _, err := f.Get(t.Context(), a.Number); kindOf(err) != changeset.NotFound || len(f.bucket.values) != 0 {
 		t.Errorf("after the retention: %v", err)
 	}
 	if st := f.Stats(); st.ByState[Open] != 0 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"rempart/internal/journal"
 	"rempart/internal/signing"
 )
 
@@ -147,7 +148,7 @@ func (d *Desk) open(data []byte) ([]Record, *stored, error) {
 		if r.Previous != previous || r.Number != records[0].Number {
 			return nil, nil, fmt.Errorf("%w: record %d does not follow the one before", errDamaged, i+1)
 		}
-		previous = d.cfg.Keys.Hash(sealed)
+		previous = journal.HashOf(sealed)
 	}
 	return records, &s, nil
 }
@@ -158,7 +159,7 @@ func (d *Desk) add(s *stored, r Record) ([]byte, error) {
 		return nil, fmt.Errorf("appeal %s has %d records already", r.Number, maxRecords)
 	}
 	if n := len(s.Records); n > 0 {
-		r.Previous = d.cfg.Keys.Hash(s.Records[n-1])
+		r.Previous = journal.HashOf(s.Records[n-1])
 	}
 	r.Time = d.cfg.Now().UnixMilli()
 	var payload bytes.Buffer

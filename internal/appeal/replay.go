@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"rempart/internal/changeset"
 )
 
 // State is the state of an appeal.
@@ -108,11 +110,11 @@ func (a *Appeal) decide(r Record, at time.Time) {
 func (d *Decision) check() error {
 	switch {
 	case d.Outcome.reasons() == nil:
-		return &Error{Invalid, "outcome", `"upheld" or "rejected"`}
+		return changeset.NewError(changeset.Invalid, "body.outcome", `"upheld" or "rejected"`)
 	case !slices.Contains(d.Outcome.reasons(), d.Why):
-		return &Error{Invalid, "why", fmt.Sprintf("for the outcome %q, one of %q", d.Outcome, d.Outcome.reasons())}
+		return changeset.NewError(changeset.Invalid, "body.why", fmt.Sprintf("for the outcome %q, one of %q", d.Outcome, d.Outcome.reasons()))
 	case len(d.Note) > maxNote:
-		return &Error{Invalid, "note", fmt.Sprintf("at most %d bytes", maxNote)}
+		return changeset.NewError(changeset.Invalid, "body.note", fmt.Sprintf("at most %d bytes", maxNote))
 	}
 	return nil
 }

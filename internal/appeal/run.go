@@ -26,7 +26,8 @@ func (d *Desk) Run(ctx context.Context) error {
 func (d *Desk) sweep(ctx context.Context) {
 	all, err := d.List(ctx, "")
 	if err != nil {
-		return // it was logged
+		d.cfg.Log.Error("control tries again to read the appeals", "error", err)
+		return
 	}
 	policy, now := d.cfg.Policy(), d.cfg.Now()
 	present, suspended := map[string]bool{}, d.suspendedNames()
@@ -41,7 +42,7 @@ func (d *Desk) sweep(ctx context.Context) {
 		if d.needsSuspension(a, suspended) {
 			d.suspend(ctx, a.Number)
 		}
-		_, _ = d.finish(ctx, a) // it logs its errors
+		_, _ = d.finish(ctx, a) // finish logs errors
 	}
 	d.forget(present)
 }

@@ -32,11 +32,11 @@ func (l *Lifecycle) Approve(ctx context.Context, id string, by By, with *Counter
 		return nil, err
 	}
 	if by.Person == r.Owner || by.Token == r.By {
-		return nil, refuse(Forbidden, "", "the person who pushed a change set cannot approve it: a second person must")
+		return nil, NewError(Forbidden, "", "the person who pushed a change set cannot approve it: a second person must")
 	}
 	u, err := l.loadHeld(ctx, id)
 	if errors.Is(err, stream.ErrNone) {
-		return nil, refuse(Conflict, "path.id", "the change set is pending, and its content is not stored any more: push it again with the same id")
+		return nil, NewError(Conflict, "path.id", "the change set is pending, and its content is not stored any more: push it again with the same id")
 	}
 	if err != nil {
 		return nil, Fail("the held change set cannot be read", err)
@@ -50,7 +50,7 @@ func (l *Lifecycle) Approve(ctx context.Context, id string, by By, with *Counter
 		return nil, err
 	}
 	if err := l.save(ctx, r); errors.Is(err, stream.ErrBehind) {
-		return nil, refuse(Conflict, "path.id", "the change set was approved or rejected at the same time: read its receipt")
+		return nil, NewError(Conflict, "path.id", "the change set was approved or rejected at the same time: read its receipt")
 	} else if err != nil {
 		return nil, Fail("the change set was not approved", err)
 	}
@@ -127,19 +127,19 @@ func (l *Lifecycle) countersign(u *Upload, r *Stored, with *Countersignature) er
 	if with != nil {
 		signature, err := base64.StdEncoding.DecodeString(with.Signature)
 		if err != nil {
-			return refuse(Invalid, "body.signature", "the signature is not base64")
+			return NewError(Invalid, "body.signature", "the signature is not base64")
 		}
 		s := signing.Signature{Key: with.Key, Bytes: signature}
 		if slices.ContainsFunc(u.signatures, func(o signing.Signature) bool { return o.Key == s.Key }) {
-			return refuse(Forbidden, "body.key", "this key signed the change set already: a second person must approve it")
+			return NewError(Forbidden, "body.key", "this key signed the change set already: a second person must approve it")
 		}
 		if len(st.Signers(signing.KindChanges, digest, []signing.Signature{s}, now, signing.RoleApprover, signing.RoleAuthor)) == 0 {
-			return refuse(Invalid, "body.signature", "the signature is wrong, or its key has neither the role approver nor the role author in the key ring")
+			return NewError(Invalid, "body.signature", "the signature is wrong, or its key has neither the role approver nor the role author in the key ring")
 		}
 		u.signatures = append(u.signatures, s)
 	}
 	if n, t := l.signers(u, digest, now), st.Threshold(); t.Keys > 1 && u.accepted > t.Changes && n < t.Keys {
-		return refuse(Invalid, "body", fmt.Sprintf("the change set needs the signatures of %d keys, and has %d: approve it with a key (rempart approve --key)", t.Keys, n))
+		return NewError(Invalid, "body", fmt.Sprintf("the change set needs the signatures of %d keys, and has %d: approve it with a key (rempart approve --key)", t.Keys, n))
 	}
 	return nil
 }

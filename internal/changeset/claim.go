@@ -55,12 +55,12 @@ func (l *Lifecycle) saveClaim(ctx context.Context, r *Stored) error {
 
 // errOtherSet returns the error for a change set whose ID another change set already has.
 func errOtherSet() error {
-	return refuse(Conflict, "id", "another change set has this ID: choose another ID")
+	return NewError(Conflict, "id", "another change set has this ID: choose another ID")
 }
 
 // errInProgress returns the error of a change set that another control is processing, or was processing when it ended.
 func errInProgress() error {
-	e := refuse(InProgress, "id", "this change set is being published: push it again in a moment")
+	e := NewError(InProgress, "id", "this change set is being published: push it again in a moment")
 	e.After = 10 * time.Second
 	return e
 }
@@ -135,7 +135,7 @@ func (l *Lifecycle) finishInterrupted(ctx context.Context, id string) error {
 
 func isPending(r *Stored) error {
 	if r.State != Pending {
-		return refuse(Conflict, "path.id", "the change set is not pending any more")
+		return NewError(Conflict, "path.id", "the change set is not pending any more")
 	}
 	return nil
 }
@@ -178,7 +178,7 @@ func (l *Lifecycle) claimPush(ctx context.Context, u *Upload, r *Stored, split b
 // checkHeldID returns an error if the ID for the separately held changes of r already belongs to another change set.
 func (l *Lifecycle) checkHeldID(ctx context.Context, r *Stored) error {
 	other, err := l.receipt(ctx, r.HeldAs)
-	if kind, ok := kindOf(err); ok && kind == NotFound {
+	if kind, ok := KindOf(err); ok && kind == NotFound {
 		return nil
 	}
 	if err != nil {
@@ -220,14 +220,14 @@ func (l *Lifecycle) holdSeparately(ctx context.Context, u *Upload, with *Stored,
 // a pending change set, which the client must push again.
 func (l *Lifecycle) replaceHeld(ctx context.Context, old, r *Stored) error {
 	if old.Owner != r.Owner {
-		return refuse(Conflict, "id", fmt.Sprintf("the change set is held, and %s pushed it: only the person who pushed it can push it again without the held changes. Other people must push it with a new id", old.By))
+		return NewError(Conflict, "id", fmt.Sprintf("the change set is held, and %s pushed it: only the person who pushed it can push it again without the held changes. Other people must push it with a new id", old.By))
 	}
 	if err := old.apply(Replace); err != nil {
 		return err
 	}
 	switch err := l.save(ctx, old); { // after this step nobody can approve or reject it
 	case errors.Is(err, stream.ErrBehind):
-		return refuse(Conflict, "id", "the change set was approved or rejected at the same time: read its receipt")
+		return NewError(Conflict, "id", "the change set was approved or rejected at the same time: read its receipt")
 	case err != nil:
 		return Fail("the change set was not accepted", err)
 	}

@@ -17,15 +17,15 @@ const (
 	Unavailable Kind = iota // an operation of the journal, a bucket or a disk failed; the cause is logged
 	Damaged                 // the journal is damaged: nothing is published until it is repaired
 	InProgress              // another call or another control is processing the change set
-	NotFound                // no change set has the ID
-	Conflict                // the state of the change set does not allow the step, or another change set has its ID
+	NotFound                // no change set has the ID, or no appeal the number
+	Conflict                // the state of the change set or the appeal does not allow the step, or another change set has its ID
 	Forbidden               // the person or the keys may not take the step
 	Invalid                 // the upload can be read, and a field of it is wrong
 	Malformed               // the upload cannot be read
 	TooLarge                // the upload holds more than is accepted
 )
 
-// Error is the type of all errors of the steps of a change set.
+// Error is the type of all errors of the steps of a change set, and of those of an appeal.
 type Error struct {
 	Kind   Kind
 	Field  string        // the field of the request that is wrong, "" for none
@@ -45,8 +45,8 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// kindOf returns the kind of an error, if it is an Error.
-func kindOf(err error) (Kind, bool) {
+// KindOf returns the kind of an error, if it is an Error.
+func KindOf(err error) (Kind, bool) {
 	e := (*Error)(nil)
 	if !errors.As(err, &e) {
 		return 0, false
@@ -59,8 +59,8 @@ func Fail(what string, cause error) *Error {
 	return &Error{Kind: Unavailable, Detail: what + "; try again", Err: cause}
 }
 
-// refuse returns an Error without a cause.
-func refuse(kind Kind, field, detail string) *Error {
+// NewError returns an Error without a cause.
+func NewError(kind Kind, field, detail string) *Error {
 	return &Error{Kind: kind, Field: field, Detail: detail}
 }
 
@@ -90,7 +90,7 @@ func (e *lineError) Unwrap() error { return e.err }
 
 // ReadError returns the error of reading an upload as an *Error.
 func ReadError(err error) error {
-	if _, ok := kindOf(err); ok || err == nil {
+	if _, ok := KindOf(err); ok || err == nil {
 		return err
 	}
 	where, line := "body", (*lineError)(nil)
@@ -101,11 +101,11 @@ func ReadError(err error) error {
 	case errors.Is(err, errSpool):
 		return Fail("the upload was not stored", err)
 	case errors.Is(err, errTooMany):
-		return refuse(TooLarge, "body", err.Error())
+		return NewError(TooLarge, "body", err.Error())
 	case errors.Is(err, errID):
-		return refuse(Invalid, "id", err.Error())
+		return NewError(Invalid, "id", err.Error())
 	case errors.Is(err, signing.ErrSeal), errors.Is(err, journal.ErrChanges):
-		return refuse(Invalid, where, err.Error())
+		return NewError(Invalid, where, err.Error())
 	}
-	return refuse(Malformed, where, Shorten(err.Error()))
+	return NewError(Malformed, where, Shorten(err.Error()))
 }

@@ -73,7 +73,7 @@ func (l *Lifecycle) loadHeld(ctx context.Context, id string) (*Upload, error) {
 func (l *Lifecycle) HeldContent(ctx context.Context, id string) (*Upload, error) {
 	u, err := l.loadHeld(ctx, id)
 	if errors.Is(err, stream.ErrNone) {
-		return nil, refuse(NotFound, "path.id", "no change set with this id is held")
+		return nil, NewError(NotFound, "path.id", "no change set with this id is held")
 	}
 	if err != nil {
 		return nil, Fail("the held change set cannot be read", err)

@@ -25,18 +25,18 @@ func (l *Lifecycle) sign(u *Upload, r *Stored) error {
 	}
 	now := time.Now().Unix()
 	if err := u.set.CheckPublishable(now); err != nil {
-		return refuse(Invalid, "body", err.Error())
+		return NewError(Invalid, "body", err.Error())
 	}
 	st := l.cfg.Control.State()
 	r.Authors = st.Signers(signing.KindChanges, sum, u.signatures, now, signing.RoleAuthor)
 	if len(r.Authors) == 0 {
-		return refuse(Forbidden, "body", "no key that signed the change set has the role author in the key ring: a root key can grant it (rempart keys grant)")
+		return NewError(Forbidden, "body", "no key that signed the change set has the role author in the key ring: a root key can grant it (rempart keys grant)")
 	}
 	if n, t := l.signers(u, sum, now), st.Threshold(); t.Keys > 1 && u.accepted > t.Changes && n < t.Keys {
 		u.hold(Refusal{Guard: "threshold", Why: fmt.Sprintf("a change set of more than %d changes needs the signatures of %d keys, and this one has %d: approve it with --key", t.Changes, t.Keys, n)})
 	}
 	if !u.isSmall() && (u.scoped || u.set.Stage != nil) {
-		return refuse(Invalid, "body", fmt.Sprintf("countries, operators and stages are only possible in change sets of at most %d changes", journal.MaxChanges))
+		return NewError(Invalid, "body", fmt.Sprintf("countries, operators and stages are only possible in change sets of at most %d changes", journal.MaxChanges))
 	}
 	return nil
 }
@@ -59,7 +59,7 @@ func (l *Lifecycle) publishUpload(ctx context.Context, u *Upload, r *Stored) err
 		return l.markRefused(ctx, r, err)
 	}
 	if errors.Is(err, journal.ErrDamaged) { // detected since the call began; nothing was appended
-		return refuse(Damaged, "", err.Error())
+		return NewError(Damaged, "", err.Error())
 	}
 	if err != nil {
 		return &Error{Kind: Unavailable, Detail: "it is not known whether the change set was published: push it again with the same id", Err: err}
@@ -88,7 +88,7 @@ func (l *Lifecycle) markRefused(ctx context.Context, r *Stored, cause error) err
 	if err := l.save(ctx, r); err != nil {
 		l.log.Error("a receipt was not written", "id", r.ID, "err", err)
 	}
-	return refuse(Invalid, "body", cause.Error())
+	return NewError(Invalid, "body", cause.Error())
 }
 
 // append publishes an upload as a record or, if it is large, as a snapshot.

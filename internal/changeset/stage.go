@@ -23,7 +23,7 @@ func (l *Lifecycle) Advance(ctx context.Context, id string, by By) (*Result, err
 		out = &Result{Stored: r}
 		return l.advance(ctx, r, by)
 	})
-	if _, ok := kindOf(err); err != nil && !ok {
+	if _, ok := KindOf(err); err != nil && !ok {
 		err = Fail("it is not known whether the change set was extended to all servers", err)
 	}
 	return out, err
@@ -85,7 +85,7 @@ func (l *Lifecycle) checkBlockRates(ctx context.Context, id string) error {
 
 func isStaged(r *Stored) error {
 	if r.State != Staged {
-		return refuse(Conflict, "path.id", "the change set is not staged any more")
+		return NewError(Conflict, "path.id", "the change set is not staged any more")
 	}
 	return nil
 }
@@ -106,7 +106,7 @@ func (l *Lifecycle) withdraw(ctx context.Context, id string) error {
 		return err
 	}
 	undo, err := l.Undo(ctx, id, control)
-	kind, ok := kindOf(err)
+	kind, ok := KindOf(err)
 	stuck := ok && kind == Conflict
 	if !stuck && (err != nil || undo.State != Held) {
 		return err

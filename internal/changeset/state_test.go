@@ -165,7 +165,7 @@ func TestReceiptTakesStateOfTable(t *testing.T) {
 			err := r.apply(event)
 			switch {
 			case refused != nil:
-				if kind, ok := kindOf(err); !ok || kind != Conflict || r.state() != from {
+				if kind, ok := KindOf(err); !ok || kind != Conflict || r.state() != from {
 					t.Errorf("%q, %q: %v, state %q", from, event, err, r.state())
 				}
 			case err != nil:

@@ -28,7 +28,7 @@ func (l *Lifecycle) Undo(ctx context.Context, id string, by By) (*Result, error)
 		return nil, err
 	}
 	if r.Kind != "" {
-		return nil, refuse(Conflict, "path.id", "this is not a change set: rempart resume ends a suspension, and rempart suspend starts one")
+		return nil, NewError(Conflict, "path.id", "this is not a change set: rempart resume ends a suspension, and rempart suspend starts one")
 	}
 	if r.State == Undone && r.UndoneBy != "" {
 		undo, err := l.receipt(ctx, r.UndoneBy)
@@ -73,7 +73,7 @@ func (l *Lifecycle) lastUndo(ctx context.Context, id string) (undoTry, error) {
 			return undoTry{n, r}, nil
 		}
 	}
-	return undoTry{}, refuse(Conflict, "path.id", fmt.Sprintf("the undo of this change set was rejected or undone %d times: push a new change set with the wanted changes", maxUndos))
+	return undoTry{}, NewError(Conflict, "path.id", fmt.Sprintf("the undo of this change set was rejected or undone %d times: push a new change set with the wanted changes", maxUndos))
 }
 
 // publishUndo makes the change set that undoes another for the nth time, and publishes or holds it.
@@ -90,7 +90,7 @@ func (l *Lifecycle) publishUndo(ctx context.Context, id string, n int, by By) (*
 	defer leave()
 	back, err := l.cfg.Control.Undo(ctx, id)
 	if errors.Is(err, stream.ErrNone) {
-		return nil, refuse(Conflict, "path.id", "the journal does not hold the record of this change set, because a new epoch began since: withdraw the names of the change set instead (rempart unblock)")
+		return nil, NewError(Conflict, "path.id", "the journal does not hold the record of this change set, because a new epoch began since: withdraw the names of the change set instead (rempart unblock)")
 	}
 	if err != nil {
 		return nil, Fail("the journal cannot be read", err)
@@ -107,7 +107,7 @@ func (l *Lifecycle) publishUndo(ctx context.Context, id string, n int, by By) (*
 	}
 	defer u.Close()
 	if u.isEmpty() {
-		return nil, refuse(Conflict, "path.id", fmt.Sprintf("later change sets changed all of its %d names: there is nothing to undo", back.SkippedCount))
+		return nil, NewError(Conflict, "path.id", fmt.Sprintf("later change sets changed all of its %d names: there is nothing to undo", back.SkippedCount))
 	}
 	r := &Stored{Content: "undo of " + id, Owner: by.Person, Left: back.Skipped, Lefts: back.SkippedCount}
 	r.Undoes = id

@@ -30,13 +30,10 @@ func (h Heartbeat) seal(key *signing.SecretKey) ([]byte, error) {
 // openHeartbeat checks a heartbeat's signature by the ring in force. last is the previous heartbeat.
 func (st *State) openHeartbeat(data []byte, last Heartbeat) (Heartbeat, error) {
 	h, s, err := peekHeartbeat(data)
-	switch {
-	case err != nil:
+	if err != nil {
 		return h, err
-	case st.ring == nil:
-		return h, fmt.Errorf("heartbeat: %w: no key ring is known yet", signing.ErrSeal)
 	}
-	key, err := st.ring.SoleSigner(s, h.Time/1000, signing.RoleControl)
+	key, err := st.SoleSigner(s, h.Time/1000, signing.RoleControl)
 	if err == nil {
 		err = cmp.Or(last.checkKeyAfter(h.Version, h.Time, key), st.heartbeat().checkKeyAfter(h.Version, h.Time, key))
 	}

@@ -254,6 +254,14 @@ func (st *State) Signers(kind signing.Kind, digest []byte, signatures []signing.
 	return st.ring.Signers(kind, digest, signatures, at, roles...)
 }
 
+// SoleSigner returns the only key that signed s and has the role at that time (Unix seconds), by the key ring in force. See signing.ParsedRing.SoleSigner.
+func (st *State) SoleSigner(s *signing.Sealed, at int64, role signing.Role) (signing.ParsedKey, error) {
+	if st.ring == nil {
+		return signing.ParsedKey{}, fmt.Errorf("%s: %w: no key ring is known yet", s.Kind, signing.ErrSeal)
+	}
+	return st.ring.SoleSigner(s, at, role)
+}
+
 // Threshold returns the number of signatures that the key ring in force requires for many changes.
 func (st *State) Threshold() signing.Threshold {
 	if st.ring == nil {

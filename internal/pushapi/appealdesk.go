@@ -63,26 +63,19 @@ func (a *API) blocksOf(name string) (all []appeal.Block) {
 func (a *API) Appeals() *appeal.Desk { return a.appeals }
 
 // controlKeys signs with control's key, and checks signatures by the key ring in force.
-type controlKeys struct{ control *journal.Control }
-
-// Seal signs payload with control's key.
-func (k controlKeys) Seal(kind signing.Kind, payload []byte) []byte {
-	return k.control.Seal(kind, payload)
-}
+type controlKeys struct{ *journal.Control }
 
 // IsControl reports whether a key that was control's at that time signed s.
 func (k controlKeys) IsControl(s *signing.Sealed, at int64) bool {
-	return len(k.control.State().Signers(s.Kind, s.Digest, s.Signatures, at, signing.RoleControl)) > 0
+	_, err := k.State().SoleSigner(s, at, signing.RoleControl)
+	return err == nil
 }
-
-// Hash returns the hash by which a record names the one before.
-func (k controlKeys) Hash(sealed []byte) string { return journal.HashOf(sealed) }
 
 // appealPublisher publishes the change sets of decisions about appeals.
 type appealPublisher struct{ a *API }
 
-// deskOfAppeals is who pushes these change sets. A reviewer decided each of them, which the appeal's records say.
-var deskOfAppeals = changeset.By{Token: "appeals", Person: "appeals"}
+// appealsAuthor is the author of these change sets. The records of the appeal name the reviewer.
+var appealsAuthor = changeset.By{Token: "appeals", Person: "appeals"}
 
 var errNotReady = errors.New("control is still reading its journal")
 
@@ -106,7 +99,7 @@ func (p appealPublisher) Publish(ctx context.Context, id, comment string, change
 			return 0, err
 		}
 	}
-	r, err := p.a.sets.Submit(ctx, u, j, changeset.Submission{Content: "appeal", By: deskOfAppeals})
+	r, err := p.a.sets.Submit(ctx, u, j, changeset.Submission{Content: "appeal", By: appealsAuthor})
 	if err != nil {
 		return 0, err
 	}
@@ -121,8 +114,8 @@ func (p appealPublisher) Undo(ctx context.Context, id string) error {
 	if err := p.mayPublish(ctx); err != nil {
 		return err
 	}
-	_, err := p.a.sets.Undo(ctx, id, deskOfAppeals)
-	if e := (*changeset.Error)(nil); errors.As(err, &e) && e.Kind == changeset.Conflict { // later change sets changed the name
+	_, err := p.a.sets.Undo(ctx, id, appealsAuthor)
+	if kind, ok := changeset.KindOf(err); ok && kind == changeset.Conflict { // later change sets changed the name
 		return nil
 	}
 	return err

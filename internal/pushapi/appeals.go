@@ -153,18 +153,12 @@ func appealResult(found *appeal.Appeal, err error) (*appealOutput, error) {
 	return &appealOutput{appealOf(found)}, nil
 }
 
-func reviewer(ctx context.Context) appeal.By {
-	c := callerOf(ctx)
-	return appeal.By{Token: c.Name, Person: c.Owner}
-}
-
 func (a *API) decideAppeal(ctx context.Context, in *decisionInput) (*appealOutput, error) {
 	desk, err := a.desk()
 	if err != nil {
 		return nil, err
 	}
-	callerOf(ctx).about = in.Number
-	return appealResult(desk.Decide(ctx, in.Number, reviewer(ctx), appeal.Decision{Outcome: in.Body.Outcome, Why: in.Body.Why, Note: in.Body.Note}))
+	return appealResult(desk.Decide(ctx, in.Number, by(ctx), appeal.Decision{Outcome: in.Body.Outcome, Why: in.Body.Why, Note: in.Body.Note}))
 }
 
 func (a *API) confirmAppeal(ctx context.Context, in *confirmationInput) (*appealOutput, error) {
@@ -172,21 +166,5 @@ func (a *API) confirmAppeal(ctx context.Context, in *confirmationInput) (*appeal
 	if err != nil {
 		return nil, err
 	}
-	callerOf(ctx).about = in.Number
-	return appealResult(desk.Confirm(ctx, in.Number, reviewer(ctx), in.Body.Outcome, in.Body.Why))
-}
-
-// statusOfAppeal returns the HTTP status of each kind of failure of a step of an appeal.
-func statusOfAppeal(k appeal.ErrorKind) int {
-	switch k {
-	case appeal.Invalid:
-		return http.StatusUnprocessableEntity
-	case appeal.NotFound:
-		return http.StatusNotFound
-	case appeal.Conflict:
-		return http.StatusConflict
-	case appeal.Forbidden:
-		return http.StatusForbidden
-	}
-	return http.StatusServiceUnavailable
+	return appealResult(desk.Confirm(ctx, in.Number, by(ctx), in.Body.Outcome, in.Body.Why))
 }

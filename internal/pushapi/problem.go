@@ -8,7 +8,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"rempart/internal/appeal"
 	"rempart/internal/changeset"
 )
 
@@ -20,7 +19,7 @@ func problem(status int, field, detail string) error {
 	return huma.NewError(status, detail, &huma.ErrorDetail{Message: detail, Location: field})
 }
 
-// statusOfKind returns the HTTP status of each kind of failure of a change set.
+// statusOfKind returns the HTTP status of each kind of failure of a change set or an appeal.
 func statusOfKind(k changeset.Kind) int {
 	switch k {
 	case changeset.NotFound:
@@ -41,13 +40,6 @@ func statusOfKind(k changeset.Kind) int {
 
 // render returns the response to an error of a handler. It logs the cause of a failure, which the response does not show.
 func (a *API) render(err error) error {
-	if refused := (*appeal.Error)(nil); errors.As(err, &refused) {
-		field := refused.Field
-		if field != "" {
-			field = "body." + field
-		}
-		return problem(statusOfAppeal(refused.Kind), field, refused.Why)
-	}
 	e := (*changeset.Error)(nil)
 	if !errors.As(err, &e) {
 		return err
