@@ -126,7 +126,7 @@ func (b *blockedAnswer) orderPage(typ uint16, usual netip.Addr, view *blocklist.
 		return usual
 	}
 	decision := texts.decision
-	if decision == "" { // no order, or more entries than have texts of their own
+	if texts == b.byCategory(v) { // the entry has no texts of its own: see maxReasons
 		entry, _ := view.Explain(nil, v)
 		decision = entry.ID
 	}

@@ -43,13 +43,18 @@ func newContinuing(c Config) (*continuing, error) {
 	}, nil
 }
 
-// pass returns the verdict on q for its own client, given the verdict for everybody, which is a block. If the client has a grant for the name, blocks that people may
-// pass take no part, and the grant is noted in q.
-func (r *Resolver) pass(q *wire.Query, v blocklist.Verdict, view *blocklist.View, now clock) blocklist.Verdict {
-	if !r.enforces(view) {
-		return v
+// grantEnd returns when the grant of the client of q for the name ends, in seconds of the monotonic clock; 0 if there is none, or nothing is enforced.
+func (r *Resolver) grantEnd(q *wire.Query, view *blocklist.View, now clock) int64 {
+	if r.continuing == nil || !r.enforces(view) {
+		return 0
 	}
-	end := r.continuing.table.Until(q.Client, q.Name(), now.mono)
+	return r.continuing.table.Until(q.Client, q.Name(), now.mono)
+}
+
+// pass returns the verdict for the client of q. v is the verdict without a grant, a block. If the client has a grant, pass ignores the blocks that people may pass, and
+// stores the end of the grant in q.
+func (r *Resolver) pass(q *wire.Query, v blocklist.Verdict, view *blocklist.View, now clock) blocklist.Verdict {
+	end := r.grantEnd(q, view, now)
 	if end == 0 {
 		return v
 	}
@@ -60,12 +65,9 @@ func (r *Resolver) pass(q *wire.Query, v blocklist.Verdict, view *blocklist.View
 	return own
 }
 
-// judgeFor judges the targets of an answer for the client of q, given the result for everybody, which is a block.
+// judgeFor is pass for the targets of an answer: t is the result without a grant, a block.
 func (r *Resolver) judgeFor(q *wire.Query, t target, e *cache.Answer, view *blocklist.View, now clock) target {
-	if !r.enforces(view) {
-		return t
-	}
-	end := r.continuing.table.Until(q.Client, q.Name(), now.mono)
+	end := r.grantEnd(q, view, now)
 	if end == 0 {
 		return t
 	}

@@ -172,7 +172,7 @@ func (r *Resolver) match(q *wire.Query, view *blocklist.View, now clock) blockli
 // matchFor returns the view's verdict on the question for the client of q.
 func (r *Resolver) matchFor(q *wire.Query, view *blocklist.View, now clock) blocklist.Verdict {
 	v := view.Match(q.Name(), r.enforced, now.unix)
-	if v.Action == blocklist.BlockedBy && r.continuing != nil {
+	if v.Action == blocklist.BlockedBy {
 		v = r.pass(q, v, view, now)
 	}
 	return v
@@ -266,7 +266,7 @@ func (r *Resolver) mustJudge(e *cache.Answer, view *blocklist.View) bool {
 // divert answers q otherwise if e has a blocked target, and reports whether it did.
 func (r *Resolver) divert(q *wire.Query, e *cache.Answer, view *blocklist.View, now clock) bool {
 	t := r.judge(e, view, nil, now)
-	if t.verdict.Action == blocklist.BlockedBy && r.continuing != nil {
+	if t.verdict.Action == blocklist.BlockedBy {
 		t = r.judgeFor(q, t, e, view, now)
 	}
 	if t.verdict.Action == blocklist.BlockedBy {
