@@ -59,7 +59,7 @@ var packageRules = map[string]struct {
 	"internal/signing":           {[]string{"internal/durable"}, "signatures do not depend on the meaning of the signed bytes"},
 	"internal/journal":           {[]string{"blocklist", "internal/durable", "internal/journal/stream", "internal/setfile", "internal/signing"}, "it changes a set, and knows neither HTTP nor who may ask for what"},
 	"internal/changeset":         {[]string{"blocklist", "blocklist/guard", "internal/journal", "internal/journal/stream", "internal/pause", "internal/signing"}, "the life of a change set is the same for every interface: it knows neither HTTP nor roles"},
-	"internal/appeal/ownership":  {nil, "it looks for a text of any appeal"},
+	"internal/appeal/ownership":  {[]string{"internal/redirect"}, "it looks for a text of any appeal"},
 	"internal/appeal":            {[]string{"internal/changeset", "internal/journal", "internal/journal/stream", "internal/signing", "internal/units"}, "the life of an appeal is the same for every interface: it knows neither HTTP nor roles"},
 	"internal/pushapi":           {[]string{"blocklist", "blocklist/guard", "internal/appeal", "internal/changeset", "internal/journal", "internal/journal/stream", "internal/pause", "internal/signing"}, "it decides who may call and decodes requests; changeset decides what a call does to a change set"},
 	"internal/journal/mirror":    {[]string{"internal/durable", "internal/journal", "internal/pause", "internal/redirect"}, "it carries signed bytes, which it does not interpret"},

@@ -188,8 +188,8 @@ func isInnerHost(host string) bool {
 
 // inner are prefixes that the methods of netip.Addr do not know.
 var inner = []netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("192.0.0.0/24"), netip.MustParsePrefix("240.0.0.0/4"),
-	netip.MustParsePrefix("fec0::/10"), netip.MustParsePrefix("64:ff9b:1::/48"),
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("192.0.0.0/24"), netip.MustParsePrefix("198.18.0.0/15"),
+	netip.MustParsePrefix("240.0.0.0/4"), netip.MustParsePrefix("fec0::/10"), netip.MustParsePrefix("64:ff9b:1::/48"), netip.MustParsePrefix("2001::/23"),
 }
 
 // translated are prefixes whose addresses hold an IPv4 address, and at which byte: NAT64 (RFC 6052), 6to4 (RFC 3056), IPv4-compatible.
@@ -200,8 +200,8 @@ var translated = []struct {
 	{netip.MustParsePrefix("64:ff9b::/96"), 12}, {netip.MustParsePrefix("2002::/16"), 2}, {netip.MustParsePrefix("::/96"), 12},
 }
 
-// IsInner reports whether an address is of this machine or of a network that is not public: loopback, private, link-local, shared (RFC 6598), or
-// multicast.
+// IsInner reports whether an address is of this machine or of a network that is not public: loopback, private, link-local, shared (RFC 6598), multicast, or for
+// tests and protocols (RFC 6890).
 func IsInner(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
 	if a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast() || a.IsUnspecified() || a.IsMulticast() {

@@ -190,7 +190,7 @@ func TestIsInner(t *testing.T) {
 	for text, want := range map[string]bool{
 		"127.0.0.1": true, "10.0.0.1": true, "172.16.0.1": true, "192.168.0.1": true, "169.254.169.254": true, "100.64.0.1": true, "0.0.0.0": true, "0.1.2.3": true,
 		"224.0.0.1": true, "::1": true, "::": true, "fe80::1": true, "fd00::1": true, "fec0::1": true, "ff02::1": true, "::ffff:10.0.0.1": true, "64:ff9b::a00:1": true,
-		"2002:7f00:1::": true, "::127.0.0.1": true, "255.255.255.255": true,
+		"2002:7f00:1::": true, "::127.0.0.1": true, "255.255.255.255": true, "198.18.0.1": true, "2001::1": true,
 		"8.8.8.8": false, "172.32.0.1": false, "100.128.0.1": false, "2001:4860:4860::8888": false, "64:ff9b::808:808": false, "::ffff:8.8.8.8": false, "2002:808:808::": false,
 	} {
 		if got := IsInner(netip.MustParseAddr(text)); got != want {

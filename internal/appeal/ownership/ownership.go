@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"rempart/internal/redirect"
 )
 
 const (
@@ -122,13 +124,9 @@ func (c *Checker) dialPublic(ctx context.Context, network, address string) (net.
 	return conn, nil
 }
 
-// notPublic are networks that are neither private nor loopback, and yet no site is in them: those of providers, tests, translation and tunnels, which may lead into
-// this machine's own network.
-var notPublic = []netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("192.0.0.0/24"), netip.MustParsePrefix("198.18.0.0/15"),
-	netip.MustParsePrefix("240.0.0.0/4"), netip.MustParsePrefix("64:ff9b::/32"), netip.MustParsePrefix("2001::/23"), netip.MustParsePrefix("2002::/16"),
-}
+// translations are the networks of NAT64 and 6to4: an address in them can stand for one of this machine's own network.
+var translations = []netip.Prefix{netip.MustParsePrefix("64:ff9b::/32"), netip.MustParsePrefix("2002::/16")}
 
 func publicAddress(a netip.Addr) bool {
-	return a.IsGlobalUnicast() && !a.IsPrivate() && !slices.ContainsFunc(notPublic, func(p netip.Prefix) bool { return p.Contains(a) })
+	return !redirect.IsInner(a) && !slices.ContainsFunc(translations, func(p netip.Prefix) bool { return p.Contains(a) })
 }

@@ -65,3 +65,16 @@ func TestProofInFile(t *testing.T) {
 		t.Error("the file of this machine was fetched")
 	}
 }
+
+// TestOnlyPublicAddressesAreAsked checks to which addresses a request for the file may go.
+func TestOnlyPublicAddressesAreAsked(t *testing.T) {
+	for text, want := range map[string]bool{
+		"8.8.8.8": true, "2001:4860:4860::8888": true,
+		"127.0.0.1": false, "10.0.0.1": false, "100.64.0.1": false, "169.254.169.254": false, "198.18.0.1": false, "240.0.0.1": false, "0.0.0.0": false, "224.0.0.1": false,
+		"::1": false, "fe80::1": false, "fd00::1": false, "fec0::1": false, "::127.0.0.1": false, "64:ff9b::808:808": false, "2002:808:808::": false, "2001::1": false,
+	} {
+		if got := publicAddress(netip.MustParseAddr(text)); got != want {
+			t.Errorf("%s: %v, want %v", text, got, want)
+		}
+	}
+}
