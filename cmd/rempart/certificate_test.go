@@ -143,9 +143,12 @@ func TestReloadIsLogged(t *testing.T) {
 	t.Parallel()
 	essential := filepath.Join(t.TempDir(), "essential.txt")
 	write(t, essential, "ours.example")
-	control := startControl(t, "REMPART_ESSENTIAL="+essential)
+	authorities := filepath.Join(t.TempDir(), "authorities.toml")
+	write(t, authorities)
+	control := startControl(t, "REMPART_ESSENTIAL="+essential, "REMPART_AUTHORITIES="+authorities, "REMPART_PORTAL_LISTEN="+dnstest.FreeAddr(t))
 	control.Signal(t, syscall.SIGHUP)
 	logs(t, control, "changed=nothing")
+	logs(t, control, "REMPART_AUTHORITIES") // a file of the portal
 	key := must(t, control, "", "keys", "new", "anna.key", "anna")
 	must(t, control, "", "keys", "grant", key, "--role", "author")
 	control.Signal(t, syscall.SIGHUP)

@@ -90,7 +90,7 @@ func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.
 	registry.MustRegister(buildInfo(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), lists.Collector())
 	k.register(registry)
 	g, ctx := errgroup.WithContext(ctx)
-	if err := k.servePortal(ctx, g, publishers.DialContext); err != nil {
+	if err := k.servePortal(ctx, g, registry, publishers.DialContext); err != nil {
 		return err
 	}
 	g.Go(func() error { return lists.Run(ctx) })

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"rempart/blocklist"
@@ -24,7 +24,7 @@ import (
 
 // servePortal serves the portal of a control that is alone in its process, if a setting asks for one: it answers with the set in force, and with the journal. dial
 // connects to sites without the filter.
-func (k *controlServer) servePortal(ctx context.Context, g *errgroup.Group, dial func(context.Context, string, string) (net.Conn, error)) error {
+func (k *controlServer) servePortal(ctx context.Context, g *errgroup.Group, registry *prometheus.Registry, dial func(context.Context, string, string) (net.Conn, error)) error {
 	if len(k.config.PortalListen) == 0 {
 		return nil
 	}
@@ -42,10 +42,11 @@ func (k *controlServer) servePortal(ctx context.Context, g *errgroup.Group, dial
 			return err
 		}
 		w.TLS = own.TLS()
-		w.TLS.NextProtos = []string{"h2", "http/1.1"}
-		g.Go(func() error { return own.Run(ctx) })
+		k.portalFiles = own.Files()
+		registry.MustRegister(own)
+		g.Go(func() error { return own.RunWarnings(ctx) })
 	}
-	g.Go(func() error { return pages.Run(ctx) })
+	k.portalFiles = append(k.portalFiles, pages.Files()...)
 	setup.LogAbsent(k.log, w.Variable, k.config.PortalListen)
 	for _, addr := range k.config.PortalListen {
 		w.Addr = addr
@@ -65,8 +66,8 @@ func (k *controlServer) lookup(_ context.Context, name []byte, _ netip.Addr) loo
 }
 
 const (
-	historyTimeout = 5 * time.Second // for reading the journal for a reader
-	maxHistory     = 1000            // decisions that are read for a reader
+	historyTimeout = 5 * time.Second // for one reading of the journal
+	maxHistory     = 1000            // the newest decisions that one reading returns
 )
 
 // history returns the decisions about a name that were applied on all servers, newest first. One reader at a time reads the journal; meanwhile others get an error.
@@ -83,7 +84,7 @@ func (k *controlServer) history(ctx context.Context, name string) ([]portal.Even
 			return nil
 		}
 		if len(events) == maxHistory {
-			return io.EOF
+			events = slices.Delete(events, 0, 1)
 		}
 		events = append(events, portal.Event{Time: time.UnixMilli(e.Record.Time), Do: actOf(e.Change.Do), Name: e.Change.Name, By: lookup.ListName(e.Change.Source)})
 		if e.Change.Authority != "" {
@@ -91,7 +92,7 @@ func (k *controlServer) history(ctx context.Context, name string) ([]portal.Even
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil {
 		return nil, err
 	}
 	slices.Reverse(events)

@@ -36,24 +36,26 @@ import (
 
 // controlServer accepts changes and publishes the journal.
 type controlServer struct {
-	config    *config.Config
-	log       *slog.Logger
-	keys      *signing.Keys
-	feeds     *signing.SecretKey
-	stream    *stream.Stream
-	control   *journal.Control
-	api       atomic.Pointer[pushapi.API]   // nil until the API is open
-	rpz       *setup.Zones                  // nil without policy zones
-	secure    *certificates.API             // nil: without TLS
-	trusted   *reload.Value[*x509.CertPool] // the authorities for the external NATS cluster; nil: those of the system
-	appeals   *reload.Value[*appeal.Policy] // how appeals are handled; nil: control accepts none
-	lists     *feed.Lists
-	pushAt    []netip.AddrPort // addresses of the API, once it is served
-	metricsAt []netip.AddrPort // addresses of the metrics, if control is alone in its process
-	portalAt  []netip.AddrPort // addresses of the portal, if control is alone in its process
-	reading   sync.Mutex       // held while the journal is read for a reader of the portal
-	changed   <-chan struct{}  // signals that the set of the lists changed
-	ready     chan struct{}    // closed when control accepts pushes
+	config  *config.Config
+	log     *slog.Logger
+	keys    *signing.Keys
+	feeds   *signing.SecretKey
+	stream  *stream.Stream
+	control *journal.Control
+	api     atomic.Pointer[pushapi.API]   // nil until the API is open
+	rpz     *setup.Zones                  // nil without policy zones
+	secure  *certificates.API             // nil: without TLS
+	trusted *reload.Value[*x509.CertPool] // the authorities for the external NATS cluster; nil: those of the system
+	appeals *reload.Value[*appeal.Policy] // how appeals are handled; nil: control accepts none
+
+	portalFiles reload.Files // of the portal, if control is alone in its process; set before run
+	lists       *feed.Lists
+	pushAt      []netip.AddrPort // addresses of the API, once it is served
+	metricsAt   []netip.AddrPort // addresses of the metrics, if control is alone in its process
+	portalAt    []netip.AddrPort // addresses of the portal, if control is alone in its process
+	reading     sync.Mutex       // held while the journal is read for a reader of the portal
+	changed     <-chan struct{}  // signals that the set of the lists changed
+	ready       chan struct{}    // closed when control accepts pushes
 }
 
 // openControlServer opens the keys, the journal and the API. changed signals that the set of the lists changed.
@@ -187,9 +189,7 @@ func (k *controlServer) run(ctx context.Context) error {
 	g.Go(func() error { return k.control.Run(ctx, func() { k.announceReady(ctx) }) })
 	g.Go(func() error { return k.publishLists(ctx) })
 	g.Go(func() error { return k.api.Load().Run(ctx) })
-	for _, f := range k.files() {
-		g.Go(func() error { return f.Run(ctx) })
-	}
+	g.Go(func() error { return k.files().Run(ctx) })
 	g.Go(func() error { return k.secure.RunWarnings(ctx) })
 	if k.rpz != nil {
 		g.Go(func() error { return k.rpz.Run(ctx, k.renew) })
@@ -289,7 +289,7 @@ func (k *controlServer) publishLists(ctx context.Context) error {
 }
 
 // files returns the files that are loaded again when they change.
-func (k *controlServer) files() []reload.File {
+func (k *controlServer) files() reload.Files {
 	all := append(k.secure.Files(), reload.GuardFiles{Loader: k.lists.Guards()})
 	if k.trusted != nil {
 		all = append(all, k.trusted)
@@ -297,7 +297,7 @@ func (k *controlServer) files() []reload.File {
 	if k.appeals != nil {
 		all = append(all, k.appeals)
 	}
-	return all
+	return append(all, k.portalFiles...)
 }
 
 // reload reads the key ring and all files again, as SIGHUP requests, and logs the result. Lists are read again by their own loop, which logs their changes.

@@ -13,7 +13,6 @@ import (
 	"rempart/internal/journal"
 	"rempart/internal/statistics"
 	"rempart/internal/web/lookup"
-	"rempart/internal/web/onward"
 	"rempart/resolver"
 )
 
@@ -73,10 +72,10 @@ func (l *nameLookup) describe(x resolver.Explanation, name []byte, unsure bool) 
 	return r
 }
 
-// publicAnswers returns the functions by which the pages learn about names. A control in this process adds the journal and the requests for a review.
+// publicAnswers returns the functions that the pages call to look up names and their history. A control in this process adds the journal and the requests for a review.
 func (s *server) publicAnswers() public.Answers {
 	a := public.Answers{Lookup: newNameLookup(s).lookup, Devices: s.devices, Statement: s.statement, IsHome: s.config.Allow != "" && s.config.Control == "" && s.control == nil}
-	a.Links = func() *onward.Links { return s.continues.Links(s.resolver.MayContinue) }
+	a.Links = s.continues.Links(func(name []byte) bool { return s.resolver.MayContinue(name) }) // the resolver does not exist yet
 	if s.config.Statistics > 0 {
 		a.Statistics = filepath.Join(s.config.DataDir, statistics.Folder)
 	}

@@ -196,7 +196,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	below.Go(func() error { return s.lists.Run(background) })
 	below.Go(func() error { return s.clients.Run(background) })
 	below.Go(func() error { return s.cookies.Run(background) })
-	below.Go(func() error { return s.public.Run(background) })
+	below.Go(func() error { return s.public.Files().Run(background) })
 	if s.statistics != nil {
 		below.Go(func() error { return s.statistics.Run(background) })
 	}
@@ -344,7 +344,7 @@ func (s *server) reloads(ctx context.Context, hangup <-chan os.Signal) error {
 		}
 		s.feeds.Reload()
 		s.cookies.Reload()
-		s.public.Reload()
+		s.public.Files().Reload()
 		s.continues.Reload()
 		look()
 		s.forward.Refresh()

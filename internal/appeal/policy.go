@@ -1,15 +1,13 @@
 package appeal
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/pelletier/go-toml/v2"
-
+	"rempart/internal/tomlfile"
 	"rempart/internal/units"
 )
 
@@ -26,7 +24,6 @@ type Policy struct {
 }
 
 const (
-	maxPolicy        = 1 << 20 // bytes of the file
 	defaultAnswer    = 60 * 24 * time.Hour
 	defaultRetention = 400 * 24 * time.Hour
 	ordered          = "ordered"
@@ -35,25 +32,17 @@ const (
 
 // ParsePolicy reads the file of a policy (TOML). The error names the key.
 func ParsePolicy(data []byte) (*Policy, error) {
-	if len(data) > maxPolicy {
-		return nil, fmt.Errorf("the file has %d bytes, more than %d", len(data), maxPolicy)
-	}
 	var file struct {
 		Service, Contact, Answer, Retention string
 		Silence, Routes                     map[string]string
 		Second, Suspend                     []string
 	}
 	file.Second = []string{ordered}
-	decoder := toml.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(&file)
-	if unknown := (*toml.StrictMissingError)(nil); errors.As(err, &unknown) {
-		return nil, fmt.Errorf("unknown key:\n%s", unknown.String())
-	}
-	if err != nil {
+	if err := tomlfile.Decode(data, &file); err != nil {
 		return nil, err
 	}
 	p := &Policy{Service: file.Service, Contact: file.Contact, Silence: file.Silence, Routes: file.Routes, Second: file.Second, Suspend: file.Suspend}
+	var err error
 	if p.Answer, err = duration("answer", file.Answer, defaultAnswer); err != nil {
 		return nil, err
 	}

@@ -23,16 +23,14 @@ import (
 // Edge follows a control, and gets the set from its journal and not from lists.
 type Edge struct {
 	*journal.Follower
-	files []reload.File
+	files reload.Files
 	Close func() // closes the source; called after Run has returned
 }
 
 // Run follows control, and reads files again when they change, until ctx ends.
 func (e *Edge) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for _, f := range e.files {
-		g.Go(func() error { return f.Run(ctx) })
-	}
+	g.Go(func() error { return e.files.Run(ctx) })
 	g.Go(func() error { return e.Follower.Run(ctx) })
 	return g.Wait()
 }

@@ -3,7 +3,6 @@ package setup
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 
 	"rempart/cmd/rempart/setup/reload"
@@ -30,12 +29,7 @@ func newSharedSecrets[T any](variable, path string, log *slog.Logger, parse func
 }
 
 func readSecrets[T any](path string, parse func(text []byte) (T, error)) (none T, err error) {
-	f, err := durable.OpenRegular(path)
-	if err != nil {
-		return none, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxSecretFile))
+	text, err := durable.ReadRegular(path, maxSecretFile)
 	if err != nil {
 		return none, err
 	}

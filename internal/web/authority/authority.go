@@ -2,18 +2,14 @@
 package authority
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
 	"strings"
 
-	"github.com/pelletier/go-toml/v2"
+	"rempart/internal/tomlfile"
 )
-
-// maxFile is the largest size of the file of authorities, in bytes.
-const maxFile = 1 << 20
 
 // Authority is an authority, and the information that it prescribes for its decisions.
 type Authority struct {
@@ -30,23 +26,10 @@ type Table struct{ all []Authority }
 
 // Parse reads a file of authorities (TOML). The error names the authority and the key.
 func Parse(data []byte) (*Table, error) {
-	if len(data) > maxFile {
-		return nil, fmt.Errorf("the file has %d bytes, more than %d", len(data), maxFile)
-	}
 	var file struct {
 		Authority []Authority `toml:"authority"`
 	}
-	d := toml.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	err := d.Decode(&file)
-	if unknown := (*toml.StrictMissingError)(nil); errors.As(err, &unknown) {
-		return nil, fmt.Errorf("unknown key:\n%s", unknown.String())
-	}
-	if wrong := (*toml.DecodeError)(nil); errors.As(err, &wrong) {
-		row, column := wrong.Position()
-		return nil, fmt.Errorf("line %d, column %d: %w", row, column, err)
-	}
-	if err != nil {
+	if err := tomlfile.Decode(data, &file); err != nil {
 		return nil, err
 	}
 	for i := range file.Authority {

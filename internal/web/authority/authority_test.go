@@ -3,6 +3,8 @@ package authority
 import (
 	"strings"
 	"testing"
+
+	"rempart/internal/tomlfile"
 )
 
 func TestAuthorityOfDecision(t *testing.T) {
@@ -39,8 +41,8 @@ func TestInvalidFiles(t *testing.T) {
 		"[[authority]]\nname='A'\ndecisions=['x']\nipv6='192.0.2.1'":           "ipv6",
 		"[[authority]]\nname='A'\ndecisions=['x']\nlinks='https://a.example/'": "links",
 		"[[authority]]\nname='A'\ndecisions=['x']\n[authority.text]\nfr=''":    "text.fr",
-		"[[authority]\n":               "line 1",
-		strings.Repeat("#", maxFile+1): "more than",
+		"[[authority]\n":                        "line 1",
+		strings.Repeat("#", tomlfile.MaxSize+1): "more than",
 	} {
 		if _, err := Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.60q: error %v, want one with %q", text, err, want)

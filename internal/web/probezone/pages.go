@@ -28,10 +28,10 @@ var files embed.FS
 // Config configures Pages.
 type Config struct {
 	Site     *layout.Site
-	Zone     string               // REMPART_PROBE, in text form
-	Links    func() *onward.Links // returns the links by which readers continue; they are nil if nobody may
-	Duration time.Duration        // for which a reader may continue
-	Wait     time.Duration        // for which a device remembers a block
+	Zone     string        // REMPART_PROBE, in text form
+	Links    *onward.Links // by which readers continue; nil if nobody may
+	Duration time.Duration // for which a reader may continue
+	Wait     time.Duration // for which a device remembers a block
 }
 
 // Pages are the pages of the zone. They are safe for concurrent use.
@@ -43,8 +43,8 @@ type Pages struct {
 
 // New returns the pages.
 func New(c Config) (*Pages, error) {
-	if c.Site == nil || c.Links == nil {
-		return nil, errors.New("the pages of the probe zone need a site and links")
+	if c.Site == nil {
+		return nil, errors.New("the pages of the probe zone need a site")
 	}
 	apex, err := blocklist.AppendName(nil, c.Zone)
 	if err != nil {
@@ -89,7 +89,7 @@ func (p *Pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if layout.Robots(w, r) {
 		return
 	}
-	if request, ok := p.config.Links().Parse(r.Host); ok {
+	if request, ok := p.config.Links.Parse(r.Host); ok {
 		if request.Kind == onward.Ask {
 			p.confirm(w, r, request)
 		} else {
@@ -115,7 +115,7 @@ type confirmation struct {
 // query would set the grant.
 func (p *Pages) confirm(w http.ResponseWriter, r *http.Request, request onward.Request) {
 	lang := p.config.Site.Language(r)
-	action, ok := p.config.Links().Confirm(request.Name, lookup.Client(r))
+	action, ok := p.config.Links.Confirm(request.Name, lookup.Client(r))
 	if !ok {
 		p.refuse(w, r, lang)
 		return
@@ -157,7 +157,7 @@ type opening struct {
 // still remembers the block for a while.
 func (p *Pages) open(w http.ResponseWriter, r *http.Request, request onward.Request) {
 	lang := p.config.Site.Language(r)
-	if !p.config.Links().IsValid(request, lookup.Client(r)) {
+	if !p.config.Links.IsValid(request, lookup.Client(r)) {
 		p.refuse(w, r, lang)
 		return
 	}

@@ -34,7 +34,7 @@ func newPages(t testing.TB, zone string) *Pages {
 		Zone: grant.NewZone(apex), Secrets: func() *grant.Secrets { return secrets },
 		MayContinue: func(name []byte) bool { return blocklist.NameText(name) == "bad.example" },
 	})
-	p, err := New(Config{Site: site, Zone: zone, Links: func() *onward.Links { return links }, Duration: time.Hour, Wait: 30 * time.Second})
+	p, err := New(Config{Site: site, Zone: zone, Links: links, Duration: time.Hour, Wait: 30 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

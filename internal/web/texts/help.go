@@ -6,10 +6,9 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-)
 
-// maxHelp is the largest size of a file of help, in bytes.
-const maxHelp = 1 << 20
+	"rempart/internal/tomlfile"
+)
 
 // Help is what people who were deceived should do, in one country. It is immutable.
 type Help struct {
@@ -20,14 +19,11 @@ type Help struct {
 // ParseHelp reads a file of help for a country (TOML): the tag of the language for readers of other languages, in "first", and the steps by language tag, in
 // "help". The error names the step.
 func ParseHelp(data []byte) (*Help, error) {
-	if len(data) > maxHelp {
-		return nil, fmt.Errorf("the file has %d bytes, more than %d", len(data), maxHelp)
-	}
 	var file struct {
 		First string            `toml:"first"`
 		Help  map[string][]Step `toml:"help"`
 	}
-	if err := decode(data, &file); err != nil {
+	if err := tomlfile.Decode(data, &file); err != nil {
 		return nil, err
 	}
 	if len(file.Help[file.First]) == 0 {

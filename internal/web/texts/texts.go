@@ -2,7 +2,6 @@
 package texts
 
 import (
-	"bytes"
 	"embed"
 	"errors"
 	"fmt"
@@ -12,9 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pelletier/go-toml/v2"
-
 	"rempart/blocklist"
+	"rempart/internal/tomlfile"
 )
 
 //go:embed languages/*.toml
@@ -57,7 +55,7 @@ func Load() (*Catalogue, error) {
 			return nil, err
 		}
 		l := &Language{Tag: tag}
-		if err := decode(data, l); err != nil {
+		if err := tomlfile.Decode(data, l); err != nil {
 			errs = append(errs, fmt.Errorf("language %s: %w", tag, err))
 			continue
 		}
@@ -71,17 +69,6 @@ func Load() (*Catalogue, error) {
 	}
 	c.chooser = newChooser(c.languages)
 	return c, nil
-}
-
-// decode reads a file of texts. A key that no field has is an error.
-func decode(data []byte, into any) error {
-	d := toml.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	err := d.Decode(into)
-	if unknown := (*toml.StrictMissingError)(nil); errors.As(err, &unknown) {
-		return errors.New(unknown.String())
-	}
-	return err
 }
 
 // Languages returns all languages in the order in which pages offer them. The caller must not change the slice.

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rempart/internal/tomlfile"
 )
 
 func load(t *testing.T) *Catalogue {
@@ -40,7 +42,7 @@ func TestMissingAndUnknownKeysAreErrors(t *testing.T) {
 		"missing month":     {`"November", `, ``, "11 names"},
 	} {
 		l := &Language{Tag: "en"}
-		err := decode([]byte(strings.Replace(string(whole), tt.old, tt.replacement, 1)), l)
+		err := tomlfile.Decode([]byte(strings.Replace(string(whole), tt.old, tt.replacement, 1)), l)
 		if err == nil {
 			err = l.check(load(t).languages[0])
 		}

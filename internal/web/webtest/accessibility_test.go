@@ -78,7 +78,7 @@ func startPages(t *testing.T) (address string, languages []string) {
 	}
 	secrets := grant.Random()
 	links := onward.New(onward.Config{Zone: grant.NewZone(apex), Secrets: func() *grant.Secrets { return secrets }, MayContinue: func([]byte) bool { return true }})
-	probe, err := probezone.New(probezone.Config{Site: site, Zone: zone, Links: func() *onward.Links { return links }, Duration: time.Hour, Wait: 30 * time.Second})
+	probe, err := probezone.New(probezone.Config{Site: site, Zone: zone, Links: links, Duration: time.Hour, Wait: 30 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -199,7 +199,7 @@ func (s *API) APITLS() *tls.Config {
 }
 
 // Files returns the files that are loaded again when they change.
-func (s *API) Files() []reload.File {
+func (s *API) Files() reload.Files {
 	if s == nil {
 		return nil
 	}
@@ -215,7 +215,7 @@ func (s *API) RunWarnings(ctx context.Context) error {
 }
 
 // Files returns the files that are loaded again when they change.
-func (s *FromFiles) Files() (all []reload.File) {
+func (s *FromFiles) Files() (all reload.Files) {
 	for _, pair := range s.pairs {
 		all = append(all, pair)
 	}
@@ -225,19 +225,13 @@ func (s *FromFiles) Files() (all []reload.File) {
 // Run loads changed files again, and logs warnings before a certificate expires, until ctx ends.
 func (s *FromFiles) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for _, f := range s.Files() {
-		g.Go(func() error { return f.Run(ctx) })
-	}
+	g.Go(func() error { return s.Files().Run(ctx) })
 	g.Go(func() error { return s.RunWarnings(ctx) })
 	return g.Wait()
 }
 
 // Reload reads the files now.
-func (s *FromFiles) Reload() {
-	for _, f := range s.Files() {
-		f.Reload()
-	}
-}
+func (s *FromFiles) Reload() { s.Files().Reload() }
 
 // RunWarnings logs warnings before a certificate in use expires. It returns when ctx ends.
 func (s *FromFiles) RunWarnings(ctx context.Context) error {

@@ -4,19 +4,16 @@ package public
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"os"
-	"slices"
-
-	"golang.org/x/sync/errgroup"
 
 	"rempart/cmd/rempart/report"
 	"rempart/cmd/rempart/setup/reload"
 	"rempart/internal/appeal"
 	"rempart/internal/config"
+	"rempart/internal/durable"
+	"rempart/internal/tomlfile"
 	"rempart/internal/web/authority"
 	"rempart/internal/web/layout"
 	"rempart/internal/web/lookup"
@@ -35,24 +32,13 @@ type Answers struct {
 	Lookup func(ctx context.Context, name []byte, client netip.Addr) lookup.Result
 	// History returns the decisions of the past about a name, newest first; nil if there is no journal here.
 	History    func(ctx context.Context, name string) ([]portal.Event, error)
-	Links      func() *onward.Links   // returns the links by which readers continue to a blocked name; they are nil if nobody may
+	Links      *onward.Links          // by which readers continue to a blocked name; nil if nobody may
 	Appeals    portal.Appeals         // nil: requests for a review are not accepted here
 	Devices    func() portal.Devices  // returns how devices use this server; nil if this process answers no DNS
 	Statement  func() statement.Facts // returns what the privacy statement says; nil if this process answers no DNS
 	Statistics string                 // folder of the public statistics; "" for none
 	IsHome     bool                   // the lists are chosen on this machine
 }
-
-// links returns the links by which readers continue; nil if nobody may.
-func (a *Answers) links() *onward.Links {
-	if a.Links == nil {
-		return nil
-	}
-	return a.Links()
-}
-
-// offer returns the URL at which a reader can continue to a blocked name; false if nobody may.
-func (a *Answers) offer(name string) (url string, ok bool) { return a.links().Offer(name) }
 
 // check returns the function that makes the address of the check of the connection; nil if this process answers no DNS or serves no page.
 func (a *Answers) check(c *config.Config) func(lang string) string {
@@ -86,16 +72,16 @@ func New(c *config.Config, log *slog.Logger, from Answers) (*Pages, error) {
 		return nil, err
 	}
 	page, err := warning.New(warning.Config{
-		Site: site, Lookup: from.Lookup, Authorities: p.table, Help: p.steps, Contact: c.Contact, Portal: c.Portal, IsHome: from.IsHome, Offer: from.offer,
+		Site: site, Lookup: from.Lookup, Authorities: p.authorities.Get, Help: p.help.Get, Contact: c.Contact, Portal: c.Portal, IsHome: from.IsHome, Offer: from.Links.Offer,
 	})
 	if err != nil {
 		return nil, err
 	}
-	zone, err := probezone.New(probezone.Config{Site: site, Zone: string(c.Probe), Links: from.links, Duration: c.Continue, Wait: c.BlockTTL})
+	zone, err := probezone.New(probezone.Config{Site: site, Zone: string(c.Probe), Links: from.Links, Duration: c.Continue, Wait: c.BlockTTL})
 	if err != nil {
 		return nil, err
 	}
-	p.Warning = behind(c.Proxies, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	p.Warning = behind(proxyproto.Proxies(c.Proxies), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if zone.Handles(r.Host) {
 			zone.ServeHTTP(w, r)
 			return
@@ -106,24 +92,24 @@ func New(c *config.Config, log *slog.Logger, from Answers) (*Pages, error) {
 		return p, nil
 	}
 	public, err := portal.New(portal.Config{
-		Site: site, Parse: report.ParseName, Lookup: from.Lookup, History: from.History, Authorities: p.table, Appeals: from.Appeals, Address: c.Portal,
+		Site: site, Parse: report.ParseName, Lookup: from.Lookup, History: from.History, Authorities: p.authorities.Get, Appeals: from.Appeals, Address: c.Portal,
 		Devices: from.Devices, Statement: from.Statement, Statistics: from.Statistics, Check: from.check(c), Contact: c.Contact, IsHome: from.IsHome,
 	})
 	if err != nil {
 		return nil, err
 	}
-	p.Portal = behind(c.Proxies, public)
+	p.Portal = behind(proxyproto.Proxies(c.Proxies), public)
 	return p, nil
 }
 
 // behind returns a handler to which a request from a proxy appears as one from the client that the proxy names; from an unknown client if it names none.
-func behind(proxies []netip.Prefix, h http.Handler) http.Handler {
+func behind(proxies proxyproto.Proxies, h http.Handler) http.Handler {
 	if len(proxies) == 0 {
 		return h
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		from := lookup.Client(r)
-		if !slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(from) }) {
+		if !proxies.Has(from) {
 			h.ServeHTTP(w, r)
 			return
 		}
@@ -136,21 +122,13 @@ func behind(proxies []netip.Prefix, h http.Handler) http.Handler {
 	})
 }
 
-// maxFile is the largest size of a file of a page, in bytes.
-const maxFile = 1 << 20
-
 // open loads a file; nil if path is empty. variable names the setting, without prefix.
 func open[T any](log *slog.Logger, variable, path string, parse func([]byte) (T, error)) (*reload.Value[T], error) {
 	if path == "" {
 		return nil, nil
 	}
 	value, err := reload.New(log, config.Prefix+variable, []string{path}, func() (none T, err error) {
-		f, err := os.Open(path)
-		if err != nil {
-			return none, err
-		}
-		defer f.Close()
-		data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+		data, err := durable.ReadRegular(path, tomlfile.MaxSize)
 		if err != nil {
 			return none, err
 		}
@@ -175,20 +153,6 @@ func AppealPolicy(c *config.Config, log *slog.Logger) (*reload.Value[*appeal.Pol
 	return open(log, "APPEALS", c.Appeals, appeal.ParsePolicy)
 }
 
-func (p *Pages) table() *authority.Table {
-	if p.authorities == nil {
-		return nil
-	}
-	return p.authorities.Get()
-}
-
-func (p *Pages) steps() *texts.Help {
-	if p.help == nil {
-		return nil
-	}
-	return p.help.Get()
-}
-
 // OrderPages returns the addresses of the page that an authority prescribes for its decision; invalid ones for none. It is resolver.Config.OrderPages; nil if no
 // file names authorities.
 func (p *Pages) OrderPages() func(decision string) (ipv4, ipv6 netip.Addr) {
@@ -196,7 +160,7 @@ func (p *Pages) OrderPages() func(decision string) (ipv4, ipv6 netip.Addr) {
 		return nil
 	}
 	return func(decision string) (ipv4, ipv6 netip.Addr) {
-		if a := p.table().Of(decision); a != nil {
+		if a := p.authorities.Get().Of(decision); a != nil {
 			return a.IPv4, a.IPv6
 		}
 		return ipv4, ipv6
@@ -204,7 +168,7 @@ func (p *Pages) OrderPages() func(decision string) (ipv4, ipv6 netip.Addr) {
 }
 
 // Files returns the files that are loaded again when they change.
-func (p *Pages) Files() (all []reload.File) {
+func (p *Pages) Files() (all reload.Files) {
 	if p.authorities != nil {
 		all = append(all, p.authorities)
 	}
@@ -212,20 +176,4 @@ func (p *Pages) Files() (all []reload.File) {
 		all = append(all, p.help)
 	}
 	return all
-}
-
-// Run loads the files again when they change, until ctx ends.
-func (p *Pages) Run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	for _, f := range p.Files() {
-		g.Go(func() error { return f.Run(ctx) })
-	}
-	return g.Wait()
-}
-
-// Reload loads the files again if they changed.
-func (p *Pages) Reload() {
-	for _, f := range p.Files() {
-		f.Reload()
-	}
 }

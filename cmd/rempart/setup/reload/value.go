@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/sync/errgroup"
+
 	"rempart/internal/durable"
 	"rempart/internal/filewatch"
 )
@@ -38,6 +40,25 @@ type File interface {
 	Run(ctx context.Context) error
 }
 
+// Files are the files of several values.
+type Files []File
+
+// Run reloads each file whenever it changes, until ctx ends.
+func (all Files) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, f := range all {
+		g.Go(func() error { return f.Run(ctx) })
+	}
+	return g.Wait()
+}
+
+// Reload reads every file, and uses its content if it changed.
+func (all Files) Reload() {
+	for _, f := range all {
+		f.Reload()
+	}
+}
+
 // New loads the value for the first time, and returns the error if that fails.
 func New[T any](log *slog.Logger, name string, paths []string, load func() (T, error)) (*Value[T], error) {
 	r := &Value[T]{name: name, paths: paths, load: load, log: log, watch: filewatch.New(paths...)}
@@ -54,8 +75,13 @@ func New[T any](log *slog.Logger, name string, paths []string, load func() (T, e
 	return r, nil
 }
 
-// Get returns the value in use.
-func (r *Value[T]) Get() T { return *r.value.Load() }
+// Get returns the value in use; the zero value if r is nil, because no files are named.
+func (r *Value[T]) Get() (value T) {
+	if r == nil {
+		return value
+	}
+	return *r.value.Load()
+}
 
 // Result is the result of a reload.
 type Result int
