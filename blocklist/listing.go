@@ -3,6 +3,7 @@ package blocklist
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"rempart/internal/wire"
@@ -105,6 +106,27 @@ var categoryNames = [categoryCount]string{"malicious", "malware", "phishing", "s
 func ParseCategory(text string) (Category, bool) {
 	i := slices.Index(categoryNames[:], text)
 	return Category(max(i, 0)), i >= 0
+}
+
+// ParseCategories returns the set of the categories with these names. If a text is the name of no category, unknown is that text.
+func ParseCategories(texts []string) (set Categories, unknown string) {
+	for _, text := range texts {
+		c, ok := ParseCategory(text)
+		if !ok {
+			return 0, text
+		}
+		set |= 1 << c
+	}
+	return set, ""
+}
+
+// CategoryNames returns the names of all categories. The caller may change the slice.
+func CategoryNames() []string { return slices.Clone(categoryNames[:]) }
+
+// MatchesDecision reports whether pattern stands for the decision with that ID: it is the ID, or the beginning of the ID with "*" at its end. No pattern stands for "".
+func MatchesDecision(pattern, id string) bool {
+	prefix, isPrefix := strings.CutSuffix(pattern, "*")
+	return id != "" && (pattern == id || isPrefix && strings.HasPrefix(id, prefix))
 }
 
 // ParseScope returns the scope with that name, as String writes it.

@@ -283,7 +283,7 @@ func (p Policy) check() error {
 func category(text string) (blocklist.Category, error) {
 	c, ok := blocklist.ParseCategory(text)
 	if !ok && text != "" {
-		return c, fmt.Errorf("there is no category %q: it is one of malicious, malware, phishing, scam, botnet, stalkerware", text)
+		return c, fmt.Errorf("there is no category %q: it is one of %s", text, strings.Join(blocklist.CategoryNames(), ", "))
 	}
 	return c, nil
 }

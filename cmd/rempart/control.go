@@ -162,7 +162,7 @@ func (k *controlServer) greet(w io.Writer, lists *feed.Lists) {
 	}
 	greetPortal(line, k.portalAt, len(k.config.Cert) > 0)
 	if len(k.metricsAt) > 0 {
-		line("metrics", "%s", urls(k.metricsAt, "/metrics"))
+		line("metrics", "%s", urls("http", k.metricsAt, "/metrics"))
 	}
 	line("try", "rempart token create me --role publisher")
 }

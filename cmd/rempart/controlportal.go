@@ -28,7 +28,7 @@ func (k *controlServer) servePortal(ctx context.Context, g *errgroup.Group, regi
 	if len(k.config.PortalListen) == 0 {
 		return nil
 	}
-	if isPublic := func(a netip.AddrPort) bool { return !a.Addr().IsLoopback() }; len(k.config.Cert) == 0 && slices.ContainsFunc(k.config.PortalListen, isPublic) {
+	if len(k.config.Cert) == 0 && k.config.PortalListen.HasPublic() {
 		return config.Bad("PORTAL_LISTEN", "", "control serves its portal with REMPART_CERT only: set REMPART_CERT and REMPART_KEY, or serve the portal on a loopback address behind a reverse proxy")
 	}
 	pages, err := public.New(k.config, k.log, public.Answers{Lookup: k.lookup, History: k.history, Appeals: k.appealsOf(dial)})

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net"
+	"slices"
 
 	"rempart/cmd/rempart/clientsetup"
 	"rempart/cmd/rempart/setup/certificates"
@@ -42,7 +43,7 @@ func (s *server) clientService() *clientsetup.Service {
 	return clientsetup.ServiceOf(s.config, name, certified, nil)
 }
 
-// describeEncrypted sets what devices need for the encrypted transports. What a device lacks is left out of the page.
+// describeEncrypted sets what devices need for the encrypted transports. The page leaves out settings that stay empty here.
 func (s *server) describeEncrypted(d *portal.Devices, service *clientsetup.Service) {
 	if service.TLSPort == wire.TLS.DefaultPort() {
 		d.Name = service.Name
@@ -73,7 +74,7 @@ func (s *server) signProfile(profile []byte) []byte {
 	if err != nil || c == nil {
 		return profile
 	}
-	chain, err := parseChain(c.Certificate)
+	chain, err := x509.ParseCertificates(slices.Concat(c.Certificate...))
 	if err != nil {
 		return profile
 	}
@@ -82,16 +83,4 @@ func (s *server) signProfile(profile []byte) []byte {
 		return profile
 	}
 	return signed
-}
-
-// parseChain parses the certificates of a chain.
-func parseChain(raw [][]byte) (chain []*x509.Certificate, err error) {
-	for _, der := range raw {
-		c, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, err
-		}
-		chain = append(chain, c)
-	}
-	return chain, nil
 }

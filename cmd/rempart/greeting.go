@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -70,7 +69,7 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 	greetPage(line, s)
 	greetPortal(line, s.portalAt, s.secure != nil)
 	if len(s.metricsAt) > 0 {
-		line("metrics", "%s", urls(s.metricsAt, "/metrics"))
+		line("metrics", "%s", urls("http", s.metricsAt, "/metrics"))
 	}
 	if s.control != nil {
 		select {
@@ -91,10 +90,10 @@ func join(addrs []netip.AddrPort) string {
 	return strings.Join(s, ", ")
 }
 
-func urls(addrs []netip.AddrPort, path string) string {
+func urls(scheme string, addrs []netip.AddrPort, path string) string {
 	var s []string
 	for _, a := range addrs {
-		s = append(s, "http://"+a.String()+path)
+		s = append(s, scheme+"://"+a.String()+path)
 	}
 	return strings.Join(s, ", ")
 }
@@ -104,7 +103,7 @@ func greetPage(line func(label, format string, args ...any), s *server) {
 	if len(s.pageAt) == 0 {
 		return
 	}
-	line("page", "%s", urls(s.pageAt, "/"))
+	line("page", "%s", urls("http", s.pageAt, "/"))
 	if isPageUnreachable(s.config) {
 		line("", "blocked names get %s, which is each client's own machine: set REMPART_PAGE_IPV4 and REMPART_PAGE_IPV6", pageAddresses(s.config))
 	}
@@ -121,17 +120,17 @@ func greetPortal(line func(label, format string, args ...any), at []netip.AddrPo
 	if len(at) == 0 {
 		return
 	}
-	text := urls(at, "/")
+	scheme := "http"
 	if isSecure {
-		text = strings.ReplaceAll(text, "http://", "https://")
+		scheme = "https"
 	}
-	line("portal", "%s", text)
+	line("portal", "%s", urls(scheme, at, "/"))
 }
 
 // isPageUnreachable reports whether clients on other machines get a loopback address as the address of the page.
 func isPageUnreachable(c *config.Config) bool {
 	own := c.PageIPv4.IsValid() && c.PageIPv4.IsLoopback() || c.PageIPv6.IsValid() && c.PageIPv6.IsLoopback()
-	return own && c.BlockAnswer == "page" && slices.ContainsFunc(c.Listen, func(a netip.AddrPort) bool { return !a.Addr().IsLoopback() })
+	return own && c.BlockAnswer == "page" && c.Listen.HasPublic()
 }
 
 // isPageMissed reports whether the page is not served on port 80, where browsers look for it.

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
+	"rempart/blocklist"
 	"rempart/internal/tomlfile"
 	"rempart/internal/units"
 )
@@ -95,11 +95,10 @@ func (p *Policy) suspends(blocks []Block) bool {
 // matches reports whether one of the patterns describes the block.
 func (b *Block) matches(patterns []string) bool {
 	for _, pattern := range patterns {
-		prefix, isPrefix := strings.CutSuffix(pattern, "*")
 		switch {
 		case pattern == ordered && b.Mark == "censored",
 			pattern == listed && !b.Operator,
-			b.Decision != "" && (b.Decision == pattern || isPrefix && strings.HasPrefix(b.Decision, prefix)):
+			blocklist.MatchesDecision(pattern, b.Decision):
 			return true
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -33,8 +32,7 @@ func (c *Config) checkPublic(bad func(variable, right string)) {
 	if c.Statistics != 0 && (c.Statistics < leastStatistics || c.Statistics > maxStatistics) {
 		bad("STATISTICS", fmt.Sprintf("0 for none, or from %d to %d", leastStatistics, maxStatistics))
 	}
-	isPublic := func(a netip.AddrPort) bool { return !a.Addr().IsLoopback() }
-	if len(c.Cert)+len(c.ACME) == 0 && slices.ContainsFunc(c.PortalListen, isPublic) {
+	if len(c.Cert)+len(c.ACME) == 0 && c.PortalListen.HasPublic() {
 		bad("PORTAL_LISTEN", "set "+Prefix+"CERT and "+Prefix+"KEY, or "+Prefix+"ACME: without a certificate the portal is served on loopback addresses only, like 127.0.0.1:8443")
 	}
 }

@@ -28,6 +28,11 @@ func (l *List) UnmarshalText(text []byte) error {
 // Addrs are addresses with ports; an empty host is read as two addresses, the wildcards of both families.
 type Addrs []netip.AddrPort
 
+// HasPublic reports whether other machines may reach one of the addresses: it is not a loopback address.
+func (a Addrs) HasPublic() bool {
+	return slices.ContainsFunc(a, func(one netip.AddrPort) bool { return !one.Addr().IsLoopback() })
+}
+
 // UnmarshalText reads addresses, or "none".
 func (a *Addrs) UnmarshalText(text []byte) error {
 	*a = nil

@@ -161,16 +161,12 @@ func (d *digester) readFlags(c *config.Config) (categories blocklist.Categories,
 		}
 		d.resolver.Addresses = append(d.resolver.Addresses, addr.Unmap())
 	}
-	categories = blocklist.AllCategories
-	if len(d.categories) > 0 {
-		categories = 0
+	if len(d.categories) == 0 {
+		return blocklist.AllCategories, nil
 	}
-	for _, text := range d.categories {
-		category, ok := blocklist.ParseCategory(text)
-		if !ok {
-			return 0, fmt.Errorf("--category %s: unknown category", text)
-		}
-		categories |= 1 << category
+	categories, unknown := blocklist.ParseCategories(d.categories)
+	if unknown != "" {
+		return 0, fmt.Errorf("--category %s: unknown category", unknown)
 	}
 	return categories, nil
 }

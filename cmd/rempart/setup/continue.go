@@ -28,26 +28,12 @@ func NewContinue(c *config.Config, log *slog.Logger) (*Continue, error) {
 		return nil, config.Bad("PROBE", string(c.Probe), err.Error())
 	}
 	n := &Continue{probe: probe, duration: c.Continue, blocks: blocklist.Continuable{Orders: int64(c.ContinueOrders / time.Second)}}
-	for _, text := range c.ContinueCategories {
-		category, ok := blocklist.ParseCategory(text)
-		if !ok {
-			return nil, config.Bad("CONTINUE_CATEGORIES", text, "not a category: write some of "+knownCategories())
-		}
-		n.blocks.Categories |= 1 << category
+	var unknown string
+	if n.blocks.Categories, unknown = blocklist.ParseCategories(c.ContinueCategories); unknown != "" {
+		return nil, config.Bad("CONTINUE_CATEGORIES", unknown, "not a category: write some of "+strings.Join(blocklist.CategoryNames(), ", "))
 	}
 	n.keys, err = newSharedSecrets("REMPART_CONTINUE_KEY_FILE", c.ContinueKeyFile, log, grant.Parse, grant.Random)
 	return n, err
-}
-
-// knownCategories returns the names of all categories, as text.
-func knownCategories() string {
-	var names []string
-	for c := blocklist.Category(0); ; c++ {
-		if _, known := blocklist.ParseCategory(c.String()); !known {
-			return strings.Join(names, ", ")
-		}
-		names = append(names, c.String())
-	}
 }
 
 // Probe returns the canonical name of REMPART_PROBE.

@@ -63,14 +63,10 @@ func zoneConfigs(c *config.Config) (all []rpz.ZoneConfig, err error) {
 		made := rpz.ZoneConfig{Name: zone.Name, Categories: blocklist.AllCategories, Page: c.RPZPage}
 		made.Action = map[string]rpz.Action{"page": rpz.ActionPage, "nxdomain": rpz.ActionNXDOMAIN, "nodata": rpz.ActionNODATA}[zone.Answer]
 		if len(zone.Categories) > 0 {
-			made.Categories = 0
-		}
-		for _, text := range zone.Categories {
-			category, ok := blocklist.ParseCategory(text)
-			if !ok {
-				return nil, config.Bad("RPZ_ZONES", zone.Name, fmt.Sprintf("unknown category %q", text))
+			var unknown string
+			if made.Categories, unknown = blocklist.ParseCategories(zone.Categories); unknown != "" {
+				return nil, config.Bad("RPZ_ZONES", zone.Name, fmt.Sprintf("unknown category %q", unknown))
 			}
-			made.Categories |= 1 << category
 		}
 		all = append(all, made)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 
+	"rempart/blocklist"
 	"rempart/internal/tomlfile"
 )
 
@@ -69,12 +70,12 @@ func (a *Authority) check() error {
 
 // Of returns the authority of a decision; nil if there is none. The first one in the file wins.
 func (t *Table) Of(decision string) *Authority {
-	if t == nil || decision == "" {
+	if t == nil {
 		return nil
 	}
 	for i := range t.all {
 		for _, id := range t.all[i].Decisions {
-			if prefix, isPrefix := strings.CutSuffix(id, "*"); id == decision || isPrefix && strings.HasPrefix(decision, prefix) {
+			if blocklist.MatchesDecision(id, decision) {
 				return &t.all[i]
 			}
 		}

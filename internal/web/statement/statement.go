@@ -20,7 +20,6 @@ var files embed.FS
 type Facts struct {
 	Organisation string
 	Contact      string // URI; "" for none
-	Page         string // URL of the statement; "" if it is not known
 
 	IsObserving bool
 	HasPage     bool          // blocked queries get the address of the warning page
@@ -178,12 +177,14 @@ func (t Texts) client(f *Facts) (all []string) {
 	if len(f.Addresses) > 0 {
 		all = append(all, t.fill("unencrypted", "addresses", strings.Join(f.Addresses, ", ")))
 	}
-	for key, offered := range map[string]bool{"tls": f.HasTLS, "https": f.HasHTTPS, "quic": f.HasQUIC, "no_encryption": !f.HasTLS && !f.HasHTTPS && !f.HasQUIC} {
-		if offered {
-			all = append(all, t[key])
+	for _, one := range []struct {
+		key       string
+		isOffered bool
+	}{{"https", f.HasHTTPS}, {"quic", f.HasQUIC}, {"tls", f.HasTLS}, {"no_encryption", !f.HasTLS && !f.HasHTTPS && !f.HasQUIC}} {
+		if one.isOffered {
+			all = append(all, t[one.key])
 		}
 	}
-	slices.Sort(all)
 	if f.IsRestricted {
 		all = append(all, t["restricted"])
 	}
