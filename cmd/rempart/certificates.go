@@ -44,7 +44,5 @@ func (s *server) portalTLS() *tls.Config {
 	if s.secure == nil {
 		return nil
 	}
-	c := s.secure.TLS()
-	c.NextProtos = append([]string{"h2", "http/1.1"}, c.NextProtos...)
-	return c
+	return s.secure.TLS()
 }
