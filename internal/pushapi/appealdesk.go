@@ -114,8 +114,15 @@ func (p appealPublisher) Undo(ctx context.Context, id string) error {
 	if err := p.mayPublish(ctx); err != nil {
 		return err
 	}
+	isConflict := func(err error) bool {
+		kind, ok := changeset.KindOf(err)
+		return ok && kind == changeset.Conflict
+	}
 	_, err := p.a.sets.Undo(ctx, id, appealsAuthor)
-	if kind, ok := changeset.KindOf(err); ok && kind == changeset.Conflict { // later change sets changed the name
+	if !isConflict(err) {
+		return err
+	}
+	if _, err = p.a.sets.Reject(ctx, id, appealsAuthor); isConflict(err) { // it is not held: later change sets changed the name
 		return nil
 	}
 	return err

@@ -110,6 +110,26 @@ func TestAppealAgainstAnOrder(t *testing.T) {
 	f.wants(t, "bad.example", blocklist.BlockedBy)
 }
 
+// TestHeldSuspensionEndsWithItsAppeal checks that a suspension that a guard holds is rejected when the appeal is, so that nobody can approve it afterwards.
+func TestHeldSuspensionEndsWithItsAppeal(t *testing.T) {
+	f := startAppeals(t, "suspend = ['ordered']\n")
+	s := set("order", "shop.ck") // below the public suffix *.ck: guards hold a change of it
+	s.Changes[0].Mark, s.Changes[0].Decision = "censored", "arcom-1"
+	into[changeset.Receipt](t, f.push(t, "ada", s), http.StatusAccepted)
+	into[changeset.Receipt](t, f.post(t, "eve", "/v1/changesets/order/approve"), http.StatusCreated)
+	number := f.appeals(t, "shop.ck", appeal.Block{Entry: "shop.ck", Operator: true, Mark: "censored", Decision: "arcom-1"})
+	suspension := "appeal-" + number + "-suspension"
+	if r := f.state(t, suspension); r.State != changeset.Held {
+		t.Fatalf("suspension %+v, want it held", r)
+	}
+	into[pushapi.Appeal](t, f.decide(t, "rita", number, "rejected", "dangerous"), http.StatusOK)
+	into[pushapi.Appeal](t, f.confirm(t, "rob", number, "rejected", "dangerous"), http.StatusOK)
+	if r := f.state(t, suspension); r.State != changeset.Rejected {
+		t.Errorf("suspension %+v after the decision, want it rejected", r)
+	}
+	f.wants(t, "shop.ck", blocklist.BlockedBy)
+}
+
 func TestAppealsAreNotInTheAuditTrail(t *testing.T) {
 	f := startAppeals(t, "")
 	number := f.appeals(t, "bad.example", appeal.Block{Entry: "bad.example", Operator: true})
