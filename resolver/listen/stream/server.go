@@ -344,12 +344,7 @@ func (s *Server) owe(of session, b *sessionBase, n int) bool {
 
 // Stop accepts no more connections, and no more queries on open ones.
 func (s *Server) Stop() {
-	for _, l := range s.listeners {
-		l.Close()
-	}
-	for _, l := range s.backends {
-		l.Close()
-	}
+	s.closeListeners()
 	for _, l := range s.quic {
 		l.stop()
 	}
@@ -365,14 +360,19 @@ func (s *Server) HangUp() {
 
 // Close closes the listening sockets.
 func (s *Server) Close() {
+	s.closeListeners()
+	for _, l := range s.quic {
+		l.close()
+	}
+}
+
+// closeListeners closes the listening sockets of TCP, of clients and of reverse proxies.
+func (s *Server) closeListeners() {
 	for _, l := range s.listeners {
 		l.Close()
 	}
 	for _, l := range s.backends {
 		l.Close()
-	}
-	for _, l := range s.quic {
-		l.close()
 	}
 }
 
