@@ -182,7 +182,7 @@ func (c *connection) used(n int) {
 }
 
 // owe is Server.owe for this connection.
-func (c *connection) owe(n int) bool { return c.server.owe(c, &c.sessionBase, n) }
+func (c *connection) owe(n int) bool { return c.server.owe(c, n) }
 
 // write sends data, which is counted as untaken meanwhile. It returns false if the client does not read.
 func (c *connection) write(data []byte) bool { return c.counted(data, c.send) }

@@ -85,7 +85,7 @@ func (l *quicListener) admit(ctx context.Context, info *quic.ClientInfo) (contex
 		s.refused.Add(1)
 		return nil, errNoPlace
 	}
-	if !s.enter(q, &q.sessionBase, authorized) {
+	if !s.enter(q, authorized) {
 		return nil, errNoPlace
 	}
 	l.unfinished.Add(1)
@@ -93,7 +93,7 @@ func (l *quicListener) admit(ctx context.Context, info *quic.ClientInfo) (contex
 		if q.finish() {
 			s.failed.Add(1)
 		}
-		s.leave(q, &q.sessionBase)
+		s.leave(q)
 	})
 	return context.WithValue(ctx, sessionKey{}, q), nil
 }

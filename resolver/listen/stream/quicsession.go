@@ -135,7 +135,7 @@ func (q *quicSession) hold(n int) bool {
 }
 
 // owe is Server.owe for this session.
-func (q *quicSession) owe(n int) bool { return q.server.owe(q, &q.sessionBase, n) }
+func (q *quicSession) owe(n int) bool { return q.server.owe(q, n) }
 
 // readState is the state of a stream of which was read.
 type readState int

@@ -256,7 +256,7 @@ func (s *Server) admit(ctx context.Context, conn *net.TCPConn, client, local net
 		conn.Close()
 		return
 	}
-	if !s.enter(c, &c.sessionBase, c.class) {
+	if !s.enter(c, c.class) {
 		conn.Close()
 		return
 	}
@@ -264,7 +264,8 @@ func (s *Server) admit(ctx context.Context, conn *net.TCPConn, client, local net
 }
 
 // enter takes a place for a session, if there is one.
-func (s *Server) enter(of session, b *sessionBase, class int) bool {
+func (s *Server) enter(of session, class int) bool {
+	b := of.base()
 	b.asked.Store(time.Now().UnixNano())
 	ok, evicted := s.admission.Admit(of, b.client, class)
 	if !ok {
@@ -280,15 +281,15 @@ func (s *Server) enter(of session, b *sessionBase, class int) bool {
 }
 
 // leave frees the place of a session.
-func (s *Server) leave(of session, b *sessionBase) {
-	s.open[b.transport].Add(-1)
+func (s *Server) leave(of session) {
+	s.open[of.base().transport].Add(-1)
 	s.admission.Release(of)
 }
 
 // start makes the handshake, if there is one, and then serves the connection.
 func (s *Server) start(ctx context.Context, c *connection, l listener) {
 	if l.tls == nil {
-		defer s.leave(c, &c.sessionBase)
+		defer s.leave(c)
 		(&framedConn{connection: c}).run()
 		return
 	}
@@ -296,12 +297,12 @@ func (s *Server) start(ctx context.Context, c *connection, l listener) {
 	if err != nil {
 		s.failed.Add(1)
 		c.conn.Close()
-		s.leave(c, &c.sessionBase)
+		s.leave(c)
 		return
 	}
 	s.handshakes.Add(1)
 	s.conns.Go(func() { // in a goroutine of its own, because the handshake made the stack of this one large
-		defer s.leave(c, &c.sessionBase)
+		defer s.leave(c)
 		switch {
 		case slices.Contains(l.others, protocol):
 			c.close()
@@ -330,7 +331,8 @@ func (s *Server) idle(t wire.Transport) time.Duration {
 
 // owe notes that n more bytes are held for a session, or -n fewer: answers that wait to be written, and incomplete queries over QUIC. If all sessions together hold
 // too much and this one more than a message, it counts nothing, ends the session and returns false.
-func (s *Server) owe(of session, b *sessionBase, n int) bool {
+func (s *Server) owe(of session, n int) bool {
+	b := of.base()
 	own, all := b.untaken.Add(int64(n)), s.untaken.Add(int64(n))
 	if n < 0 || all <= s.limits.untaken || own <= wire.MaxMessage+frameHeader {
 		return true

@@ -11,6 +11,7 @@ import (
 
 // session is an open connection, over TCP or over QUIC.
 type session interface {
+	base() *sessionBase
 	lastUse() int64 // when the last query arrived, in Unix nanoseconds
 	stop()          // takes no further queries
 	abort()         // ends it at once
@@ -27,6 +28,8 @@ type sessionBase struct {
 	slots     chan struct{} // one is taken by each query on the slow path, until its answer is written
 	slow      sync.WaitGroup
 }
+
+func (b *sessionBase) base() *sessionBase { return b }
 
 // lastUse returns when the last query arrived, in Unix nanoseconds.
 func (b *sessionBase) lastUse() int64 { return b.asked.Load() }
