@@ -9,8 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"rempart/internal/wire"
 )
 
 const (
@@ -91,11 +89,6 @@ func (c *connection) idle() time.Duration {
 		return min(c.server.limits.unauthorized, c.server.limits.idle)
 	}
 	return c.server.idle(c.transport)
-}
-
-// query prepares q for a message that arrived on the connection, which may stay idle for the time idle.
-func (c *connection) query(q *wire.Query, packet []byte, idle time.Duration) {
-	q.Packet, q.Client, q.Local, q.Transport, q.Idle = packet, c.client, c.local, c.transport, uint16(idle/(100*time.Millisecond))
 }
 
 func (c *connection) busy() bool { return len(c.slots) > 0 }

@@ -29,13 +29,7 @@ func (h *h2Conn) wait(id uint32, q *wire.Query) bool {
 		h.streams[id] = &h2Stream{done: true}
 	}
 	h.writing.Unlock()
-	return h.handOver(q, func(answered *wire.Query) {
-		// A goroutine of its own: a client that reads no answers does not delay other clients on the slow path.
-		go func() {
-			defer h.done(1)
-			h.sendAnswer(id, answered)
-		}()
-	})
+	return h.answerLater(q, func(answered *wire.Query) { h.sendAnswer(id, answered) })
 }
 
 // writeBatch writes the answers of a batch. It returns false if the client does not read them.

@@ -203,7 +203,7 @@ func (q *quicSession) serve(st *quic.Stream, batch []wire.Query, received []byte
 func (q *quicSession) answer(st *quic.Stream, batch []wire.Query, query []byte) {
 	q.asked.Store(time.Now().UnixNano())
 	one := &batch[0]
-	one.Packet, one.Client, one.Local, one.Transport, one.Idle = query, q.client, q.local, q.transport, 0
+	q.query(one, query, 0)
 	q.server.config.Handler.Fast(batch)
 	switch {
 	case q.framing.isViolation(one):
@@ -213,7 +213,7 @@ func (q *quicSession) answer(st *quic.Stream, batch []wire.Query, query []byte) 
 		st.CancelWrite(q.framing.codes().internal)
 		return
 	case one.Outcome == wire.Slow:
-		if q.wait(st, one) {
+		if q.answerLater(one, func(answered *wire.Query) { q.send(st, q.framing.response(answered.Out)) }) {
 			return
 		}
 		q.server.config.Handler.Shed(one)
@@ -222,16 +222,6 @@ func (q *quicSession) answer(st *quic.Stream, batch []wire.Query, query []byte) 
 	if one.Renew {
 		q.handOver(one, nil) // if there is no place, the answer is not refreshed now
 	}
-}
-
-// wait passes a query to the slow path. It returns false if there is no place.
-func (q *quicSession) wait(st *quic.Stream, query *wire.Query) bool {
-	return q.handOver(query, func(answered *wire.Query) {
-		go func() { // the place on the slow path is free while the client takes the answer
-			defer q.done(1)
-			q.send(st, q.framing.response(answered.Out))
-		}()
-	})
 }
 
 // send writes a response and ends the stream.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"rempart/internal/wire"
 )
@@ -34,6 +35,11 @@ func (b *sessionBase) base() *sessionBase { return b }
 // lastUse returns when the last query arrived, in Unix nanoseconds.
 func (b *sessionBase) lastUse() int64 { return b.asked.Load() }
 
+// query prepares q for a message that arrived in the session. idle is how long the connection may stay idle, for the answer; 0 over QUIC, where no answer says it.
+func (b *sessionBase) query(q *wire.Query, packet []byte, idle time.Duration) {
+	q.Packet, q.Client, q.Local, q.Transport, q.Idle = packet, b.client, b.local, b.transport, uint16(idle/(100*time.Millisecond))
+}
+
 // handOver copies a query to the slow path, and waits while this session has its share there. post is called with the answered copy, unless the query is a
 // renewal, and calls done when the answer was sent. handOver returns false if there is no place at all.
 func (b *sessionBase) handOver(q *wire.Query, post func(*wire.Query)) bool {
@@ -55,6 +61,17 @@ func (b *sessionBase) handOver(q *wire.Query, post func(*wire.Query)) bool {
 		b.done(1)
 	}
 	return ok
+}
+
+// answerLater copies a query to the slow path as handOver does. It calls send with the answered copy in a goroutine of its own, so that a client that reads no answers
+// does not delay other clients on the slow path. It returns false if there is no place.
+func (b *sessionBase) answerLater(q *wire.Query, send func(*wire.Query)) bool {
+	return b.handOver(q, func(answered *wire.Query) {
+		go func() {
+			defer b.done(1)
+			send(answered)
+		}()
+	})
 }
 
 // done gives back the slots of n queries.
