@@ -85,10 +85,7 @@ func ContinuingResolver(v *blocklist.View, blocked string, own bool) (*resolver.
 		if err != nil {
 			return nil, err
 		}
-		one := []wire.Query{{Packet: packets[0], Client: c}}
-		if w.Fast(one); one[0].Outcome == wire.Slow {
-			r.Slow(context.Background(), &one[0])
-		}
+		Warm(r, w, c, packets)
 	}
 	return r, nil
 }
@@ -119,10 +116,10 @@ func Batch() []wire.Query {
 	return batch
 }
 
-// Warm answers every packet once, so that r's cache contains the names that are not blocked.
-func Warm(r *resolver.Resolver, w *resolver.Worker, packets [][]byte) {
+// Warm answers every packet once to the client from, so that r holds their results: the answers for names that are not blocked, and grants.
+func Warm(r *resolver.Resolver, w *resolver.Worker, from netip.Addr, packets [][]byte) {
 	for _, p := range packets {
-		one := []wire.Query{{Packet: p, Client: client}}
+		one := []wire.Query{{Packet: p, Client: from}}
 		if w.Fast(one); one[0].Outcome == wire.Slow {
 			r.Slow(context.Background(), &one[0])
 		}

@@ -47,7 +47,7 @@ func BenchmarkLimits(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	Warm(r, w, packets)
+	Warm(r, w, client, packets)
 	alone, err := WithCookies(w, packets, false)
 	if err != nil {
 		b.Fatal(err)
@@ -100,7 +100,7 @@ func runFast(b *testing.B, r *resolver.Resolver, w *resolver.Worker, names []str
 	if err != nil {
 		b.Fatal(err)
 	}
-	Warm(r, w, packets)
+	Warm(r, w, client, packets)
 	batch := Batch()
 	b.ReportAllocs()
 	at := 0

@@ -66,9 +66,11 @@ func RunLoad(name string, toggle func()) error {
 	if err != nil {
 		return err
 	}
-	r, err := Resolver(view)
+	var r *resolver.Resolver
 	if loads[i].grants {
 		r, err = ContinuingResolver(view, listed[names], loads[i].own)
+	} else {
+		r, err = Resolver(view)
 	}
 	if err != nil {
 		return err
@@ -79,7 +81,7 @@ func RunLoad(name string, toggle func()) error {
 	if err != nil {
 		return err
 	}
-	Warm(r, w, cached)
+	Warm(r, w, client, cached)
 	of := [][]string{ofListed: listed[:names], ofCached: popular[:names], ofOther: popular[names:]}
 	packets, err := Queries(of[loads[i].of], loads[i].edns)
 	if err != nil {
