@@ -184,13 +184,6 @@ func (t *hitTotals) add(view *blocklist.View, number, hits uint64) {
 	}
 }
 
-// totals returns the hits by category and by list, which the caller may keep.
-func (t *hitTotals) totals() (byCategory [categories]uint64, byList map[string]uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.byCategory, maps.Clone(t.byList)
-}
-
 // bound drops the entries with the fewest hits if there are too many.
 func (t *hitTotals) bound() {
 	if len(t.matches) <= maxMatches {
@@ -210,10 +203,12 @@ func (t *hitTotals) bound() {
 // goroutine.
 func (r *Resolver) Blocks() (byCategory, byList map[string]uint64) {
 	r.gatherHits()
-	counts, byList := r.hits.totals()
+	t := &r.hits
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	byCategory = map[string]uint64{}
-	for i, n := range counts {
+	for i, n := range t.byCategory {
 		byCategory[blocklist.Category(i).String()] += n
 	}
-	return byCategory, byList
+	return byCategory, maps.Clone(t.byList)
 }

@@ -125,8 +125,8 @@ func TestHitsStayAfterEntryIsRemoved(t *testing.T) {
 	if diff := cmp.Diff([]string{"evil.example scam [a] 2"}, briefMatches(b.r.Matches(0))); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	byCategory, byList := b.r.hits.totals()
-	if byCategory[blocklist.Scam] != 2 || byCategory[blocklist.Phishing] != 1 || byList["a"] != 2 || byList[unknownList] != 1 {
+	byCategory, byList := b.r.Blocks()
+	if byCategory["scam"] != 2 || byCategory["phishing"] != 1 || byList["a"] != 2 || byList[unknownList] != 1 {
 		t.Errorf("wrong hits by category %v or by list %v", byCategory, byList)
 	}
 }

@@ -239,12 +239,11 @@ func (c *collector) collectQueries(all []*counts, counter func(*prometheus.Desc,
 }
 
 func (c *collector) collectBlocks(counter func(*prometheus.Desc, uint64, ...string)) {
-	c.r.gatherHits()
-	byCategory, byList := c.r.hits.totals()
+	byCategory, byList := c.r.Blocks()
+	unknown := blocklist.Category(categories - 1).String()
 	for category, n := range byCategory {
-		unknown := blocklist.Category(categories - 1).String()
-		if name := blocklist.Category(category).String(); n > 0 || name != unknown { // the known ones exist from the start
-			counter(c.blocks, n, name)
+		if n > 0 || category != unknown { // the known ones exist from the start
+			counter(c.blocks, n, category)
 		}
 	}
 	counter(c.listBlocks, byList[unknownList], unknownList)
