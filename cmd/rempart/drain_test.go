@@ -30,7 +30,7 @@ func TestTCPQueriesAreAnsweredAfterSIGTERM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	frame := append(binary.BigEndian.AppendUint16(nil, uint16(len(packed))), packed...)
+	frame := dnstest.Framed(packed)
 	var all []byte
 	for range n {
 		all = append(all, frame...)

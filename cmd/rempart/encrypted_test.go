@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -85,7 +84,7 @@ func askTLS(t *testing.T, addr string, settings *tls.Config, query []byte) []byt
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(time.Minute))
-	if _, err := c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(query))), query...)); err != nil {
+	if _, err := c.Write(dnstest.Framed(query)); err != nil {
 		t.Fatal(err)
 	}
 	answer, err := dnstest.ReadFrame(c)

@@ -64,8 +64,7 @@ func exchangeDatagram(c net.Conn, packed []byte) ([]byte, error) {
 }
 
 func exchangeFrame(c net.Conn, packed []byte) ([]byte, error) {
-	frame := append(binary.BigEndian.AppendUint16(nil, uint16(len(packed))), packed...)
-	if _, err := c.Write(frame); err != nil {
+	if _, err := c.Write(Framed(packed)); err != nil {
 		return nil, fmt.Errorf("sending: %w", err)
 	}
 	answer, err := ReadFrame(c)
@@ -73,6 +72,14 @@ func exchangeFrame(c net.Conn, packed []byte) ([]byte, error) {
 		return nil, fmt.Errorf("waiting for an answer: %w", err)
 	}
 	return answer, nil
+}
+
+// Framed returns the messages, each behind its length (RFC 1035 section 4.2.2).
+func Framed(messages ...[]byte) (out []byte) {
+	for _, m := range messages {
+		out = append(binary.BigEndian.AppendUint16(out, uint16(len(m))), m...)
+	}
+	return out
 }
 
 // ReadFrame reads a length and a message of that length (RFC 1035 section 4.2.2). The error is io.EOF if nothing follows, and io.ErrUnexpectedEOF for an incomplete

@@ -135,7 +135,7 @@ func (u *Upstream) quicStreams(ctx context.Context, conn *quic.Conn) {
 				return
 			}
 			u.query(&Query{Network: "quic", Resumed: conn.ConnectionState().TLS.DidResume, send: func(b []byte) {
-				s.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...))
+				s.Write(Framed(b))
 				s.Close()
 			}, end: func() { conn.CloseWithError(0, "") }}, framed[2:])
 		})

@@ -26,8 +26,8 @@ func inTurn(handlers ...Handler) Handler {
 	}
 }
 
-// framed returns a message with a length before it.
-func framed(length int, message []byte) []byte {
+// misframed returns a message behind a length, which need not be its own.
+func misframed(length int, message []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(nil, uint16(length)), message...)
 }
 
@@ -51,18 +51,18 @@ func overUDP(h Handler) Handler {
 func hostileFraming(c *catalogue) {
 	c.each([]int{-40, -1, 1, 2, 500}, -60, 60, func(n int) {
 		if n != 0 {
-			c.add(fmt.Sprintf("frame-longer-by-%d", n), OutcomeAny, overTCP(func(q *Query) []byte { d := right(q); return framed(len(d)+n, d) }))
+			c.add(fmt.Sprintf("frame-longer-by-%d", n), OutcomeAny, overTCP(func(q *Query) []byte { d := right(q); return misframed(len(d)+n, d) }))
 		}
 	})
 	for _, n := range []int{0, 1, 11, 12, 255, 65535} {
-		c.add(fmt.Sprintf("frame-of-%d", n), OutcomeAny, overTCP(func(q *Query) []byte { return framed(n, right(q)) }))
+		c.add(fmt.Sprintf("frame-of-%d", n), OutcomeAny, overTCP(func(q *Query) []byte { return misframed(n, right(q)) }))
 	}
 	c.add("no-length", OutcomeAny, overTCP(func(q *Query) []byte { return right(q) }))
-	c.add("length-backwards", OutcomeAny, overTCP(func(q *Query) []byte { d := right(q); return framed(len(d)<<8, d) }))
+	c.add("length-backwards", OutcomeAny, overTCP(func(q *Query) []byte { d := right(q); return misframed(len(d)<<8, d) }))
 	for _, n := range []int{1, 10, 99, 200} {
-		c.add(fmt.Sprintf("empty-frames-%d", n), OutcomeAny, overTCP(func(q *Query) []byte { return append(make([]byte, 2*n), framed(len(right(q)), right(q))...) }))
+		c.add(fmt.Sprintf("empty-frames-%d", n), OutcomeAny, overTCP(func(q *Query) []byte { return append(make([]byte, 2*n), Framed(right(q))...) }))
 	}
-	c.add("only-length", OutcomeAny, overTCP(func(q *Query) []byte { return framed(len(right(q)), nil) }))
+	c.add("only-length", OutcomeAny, overTCP(func(q *Query) []byte { return misframed(len(right(q)), nil) }))
 	c.add("half-length", OutcomeAny, overTCP(func(*Query) []byte { return []byte{0} }))
 	c.add("text", OutcomeAny, overTCP(func(*Query) []byte { return []byte("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n") }))
 	c.add("tls-alert", OutcomeAny, overTCP(func(*Query) []byte { return []byte("\x15\x03\x01\x00\x02\x02\x0a") }))
@@ -72,7 +72,7 @@ func hostileFraming(c *catalogue) {
 	}
 	c.add("two-in-one-piece", OutcomeRight, overTCP(func(q *Query) []byte {
 		d := right(q)
-		return append(framed(len(d), d), framed(len(d), d)...)
+		return Framed(d, d)
 	}))
 	c.add("truncated-over-tcp", OutcomeAny, written(func(q *Query) draft { return bareReply(q).flags(usual | flagTC) }))
 	hostileEnds(c)
@@ -89,7 +89,7 @@ func hostileEnds(c *catalogue) {
 	c.add("close", OutcomeFailure, Truncate(Close()))
 	c.addSilent("close-over-both", OutcomeFailure, Close())
 	c.add("close-after-length", OutcomeFailure, closing(func(q *Query) { q.Write(0, []byte{0, 60}) }))
-	c.add("close-after-half", OutcomeFailure, closing(func(q *Query) { d := right(q); q.Write(0, framed(len(d), d[:len(d)/2])) }))
+	c.add("close-after-half", OutcomeFailure, closing(func(q *Query) { d := right(q); q.Write(0, misframed(len(d), d[:len(d)/2])) }))
 	c.add("close-after-answer", OutcomeRight, closing(rightly))
 	c.add("close-after-wrong-id", OutcomeFailure, closing(written(func(q *Query) draft { d := right(q); d[0] ^= 0xff; return d })))
 	c.add("close-then-right", OutcomeRight, Truncate(inTurn(Close(), rightly)))
@@ -101,7 +101,7 @@ func hostileEnds(c *catalogue) {
 func inPieces(size int, pause time.Duration) Handler {
 	return Truncate(func(q *Query) {
 		d := right(q)
-		q.Write(pause, slices.Collect(slices.Chunk(framed(len(d), d), size))...)
+		q.Write(pause, slices.Collect(slices.Chunk(Framed(d), size))...)
 	})
 }
 

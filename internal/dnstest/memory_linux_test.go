@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -247,7 +246,7 @@ func streams(t *testing.T, to string, clients, each int, use func(conn net.Conn,
 // frame returns a query of type TXT with its length before it.
 func frame(name string) []byte {
 	packed, _ := new(dns.Msg).SetQuestion(name, dns.TypeTXT).Pack()
-	return append(binary.BigEndian.AppendUint16(nil, uint16(len(packed))), packed...)
+	return Framed(packed)
 }
 
 func unreadAnswers(t *testing.T, a *target) {

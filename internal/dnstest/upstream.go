@@ -5,7 +5,6 @@ package dnstest
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/binary"
 	"net"
 	"net/netip"
 	"strings"
@@ -144,7 +143,7 @@ func (u *Upstream) stream(c net.Conn, network string) {
 			time.Sleep(pause)
 		}
 	}
-	send := func(b []byte) { write(0, append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...)) }
+	send := func(b []byte) { write(0, Framed(b)) }
 	for {
 		packed, err := ReadFrame(c)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/miekg/dns"
 
 	"rempart/blocklist"
+	"rempart/internal/dnstest"
 )
 
 // BenchmarkWhole measures the transfer of a zone of a million names over loopback to a client that only counts bytes. The metric bytes is the size of one
@@ -37,7 +38,7 @@ func drain(b *testing.B, addr string) (bytes int) {
 		b.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(packed))), packed...)); err != nil {
+	if _, err := conn.Write(dnstest.Framed(packed)); err != nil {
 		b.Fatal(err)
 	}
 	in := bufio.NewReaderSize(conn, 64<<10)

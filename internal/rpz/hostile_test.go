@@ -1,7 +1,6 @@
 package rpz
 
 import (
-	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -201,7 +200,7 @@ func TestTransferToSlowReaderIsEnded(t *testing.T) {
 	if err := conn.(*net.TCPConn).SetReadBuffer(4096); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(packed))), packed...)); err != nil {
+	if _, err := conn.Write(dnstest.Framed(packed)); err != nil {
 		t.Fatal(err)
 	}
 	dnstest.Eventually(t, "the server ends the transfer", func() bool {

@@ -53,7 +53,7 @@ func (v *server) serve(c net.Conn) {
 }
 
 func send(c net.Conn, msg []byte) {
-	c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(msg))), msg...))
+	c.Write(dnstest.Framed(msg))
 }
 
 // overPipes returns a pool of one TCP upstream, whose connections are pipes in memory. dialled is the number of connections that were opened.
@@ -121,15 +121,10 @@ func answered(query []byte) []byte {
 	return query
 }
 
-// framed returns msg with its length before it. The length is too large by the number wrong, but never negative.
-func framed(wrong int, msg []byte) []byte {
-	return append(binary.BigEndian.AppendUint16(nil, uint16(max(0, len(msg)+wrong))), msg...)
-}
-
-// misframed answers with a wrong length.
+// misframed answers with a length that is too large by the number wrong, but never negative.
 func misframed(wrong int) func(net.Conn, []byte) bool {
 	return func(c net.Conn, query []byte) bool {
-		c.Write(framed(wrong, answered(query)))
+		c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(max(0, len(query)+wrong))), answered(query)...))
 		return true
 	}
 }
@@ -192,7 +187,7 @@ func TestBadFramingDoesNotFailOtherQuestions(t *testing.T) {
 		"only a length":             func(c net.Conn, _ []byte) bool { c.Write([]byte{0, 60}); return true },
 		"half a length":             func(c net.Conn, _ []byte) bool { c.Write([]byte{0}); return true },
 		"a byte every 200 ms": func(c net.Conn, query []byte) bool {
-			for _, b := range framed(0, answered(query)) {
+			for _, b := range dnstest.Framed(answered(query)) {
 				c.Write([]byte{b})
 				time.Sleep(200 * time.Millisecond)
 			}

@@ -2,7 +2,6 @@ package fake
 
 import (
 	"crypto/tls"
-	"encoding/binary"
 	"errors"
 	"net"
 	"os"
@@ -10,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"rempart/internal/dnstest"
-
 	"github.com/miekg/dns"
+
+	"rempart/internal/dnstest"
 )
 
 // Dial opens a connection for the time of a test.
@@ -61,18 +60,10 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// Framed puts the length before each message.
-func Framed(messages ...[]byte) (out []byte) {
-	for _, m := range messages {
-		out = append(binary.BigEndian.AppendUint16(out, uint16(len(m))), m...)
-	}
-	return out
-}
-
 // WriteFrames sends messages, each behind its length.
 func WriteFrames(t testing.TB, c net.Conn, messages ...[]byte) {
 	t.Helper()
-	if _, err := c.Write(Framed(messages...)); err != nil {
+	if _, err := c.Write(dnstest.Framed(messages...)); err != nil {
 		t.Fatal(err)
 	}
 }

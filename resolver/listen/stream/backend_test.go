@@ -12,6 +12,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"rempart/internal/dnstest"
 	"rempart/internal/wire"
 	"rempart/resolver/listen/fake"
 )
@@ -109,13 +110,13 @@ func TestProxiedConnection(t *testing.T) {
 	for _, transport := range []wire.Transport{wire.TCP, wire.TLS} {
 		at := s.addrsOf(transport)[0].String()
 		bad := fake.Dial(t, "tcp", at)
-		_, _ = bad.Write(fake.Framed(fake.Query(t, 1, "a.example")))
+		_, _ = bad.Write(dnstest.Framed(fake.Query(t, 1, "a.example")))
 		fake.Closed(t, bad)
 		if transport == wire.TLS {
 			continue // what follows the header is the same
 		}
 		c := fake.Dial(t, "tcp", at)
-		if _, err := c.Write(append(header, fake.Framed(fake.Query(t, 1, "a.example"))...)); err != nil {
+		if _, err := c.Write(append(header, dnstest.Framed(fake.Query(t, 1, "a.example"))...)); err != nil {
 			t.Fatal(err)
 		}
 		if m := fake.ReadFrame(t, c); m.Answer[0].(*dns.A).A.String() != "192.0.2.7" {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"rempart/internal/dnstest"
 	"rempart/internal/wire"
 	"rempart/resolver/listen/fake"
 )
@@ -56,7 +57,7 @@ func open(t testing.TB, c *quic.Conn, parts ...[]byte) *quic.Stream {
 // askDoQ sends a query on a stream of its own.
 func askDoQ(t testing.TB, c *quic.Conn, packet []byte) *quic.Stream {
 	t.Helper()
-	st := open(t, c, fake.Framed(packet))
+	st := open(t, c, dnstest.Framed(packet))
 	st.Close()
 	return st
 }
@@ -90,7 +91,7 @@ func TestQueriesOverQUIC(t *testing.T) {
 	}
 	all.Wait()
 	late := open(t, c)
-	for _, b := range fake.Framed(fake.Query(t, 0, "a.example")) {
+	for _, b := range dnstest.Framed(fake.Query(t, 0, "a.example")) {
 		if _, err := late.Write([]byte{b}); err != nil {
 			t.Fatal(err)
 		}
@@ -131,12 +132,12 @@ func TestViolationsOverQUIC(t *testing.T) {
 		send      func(*testing.T, *quic.Conn)
 		want      quic.ApplicationErrorCode
 	}{
-		{"an ID", wire.QUIC, bidi(fake.Framed(fake.Query(t, 1, "a.example"))), doqProtocolError},
-		{"edns-tcp-keepalive", wire.QUIC, bidi(fake.Framed(keepalive)), doqProtocolError},
-		{"two queries", wire.QUIC, bidi(fake.Framed(ok, ok)), doqProtocolError},
-		{"a part of a query", wire.QUIC, bidi(fake.Framed(ok)[:20]), doqProtocolError},
+		{"an ID", wire.QUIC, bidi(dnstest.Framed(fake.Query(t, 1, "a.example"))), doqProtocolError},
+		{"edns-tcp-keepalive", wire.QUIC, bidi(dnstest.Framed(keepalive)), doqProtocolError},
+		{"two queries", wire.QUIC, bidi(dnstest.Framed(ok, ok)), doqProtocolError},
+		{"a part of a query", wire.QUIC, bidi(dnstest.Framed(ok)[:20]), doqProtocolError},
 		{"no query", wire.QUIC, bidi(nil), doqProtocolError},
-		{"no DNS", wire.QUIC, bidi(fake.Framed([]byte("hello"))), doqProtocolError},
+		{"no DNS", wire.QUIC, bidi(dnstest.Framed([]byte("hello"))), doqProtocolError},
 		{"more than a query", wire.QUIC, func(t *testing.T, c *quic.Conn) {
 			st := open(t, c)
 			_, _ = st.Write(make([]byte, 200_000))
@@ -172,7 +173,7 @@ func TestResetStreams(t *testing.T) {
 	c := dialQUIC(t, s, client, wire.QUIC)
 	var unfinished []*quic.Stream
 	for i := range maxStreams {
-		st := open(t, c, fake.Framed(fake.Query(t, 0, "a.example"))[:10])
+		st := open(t, c, dnstest.Framed(fake.Query(t, 0, "a.example"))[:10])
 		if i%2 == 0 {
 			st.CancelWrite(3)
 			continue

@@ -23,7 +23,7 @@ func TestPipelining(t *testing.T) {
 	for i := range uint16(many) {
 		messages = append(messages, fake.Query(t, i, "a.example"))
 	}
-	go c.Write(fake.Framed(messages...)) // writes while the test reads, because the buffers may not hold all messages
+	go c.Write(dnstest.Framed(messages...)) // writes while the test reads, because the buffers may not hold all messages
 	for i := range uint16(many) {
 		if m := fake.ReadFrame(t, c); m.Id != i || len(m.Answer) != 1 {
 			t.Fatalf("answer %d: %v", i, m)
@@ -37,7 +37,7 @@ func TestPipelining(t *testing.T) {
 // TestFramesSplitAnywhere checks that two messages and the start of a third are read correctly if they are split at any byte.
 func TestFramesSplitAnywhere(t *testing.T) {
 	s, _ := serve(t, &fake.Handler{}, setup{}, nil)
-	two := fake.Framed(fake.Query(t, 1, "a.example"), fake.Query(t, 2, "b.example"))
+	two := dnstest.Framed(fake.Query(t, 1, "a.example"), fake.Query(t, 2, "b.example"))
 	for cut := 1; cut < len(two); cut++ {
 		c := fake.Dial(t, "tcp", s.addrsOf(wire.TCP)[0].String())
 		if err := c.(*net.TCPConn).SetNoDelay(true); err != nil {
@@ -69,7 +69,7 @@ func TestQueriesSentByteByByteAreAnswered(t *testing.T) {
 	s, _ := serve(t, &fake.Handler{}, setup{}, nil)
 	c := fake.Dial(t, "tcp", s.addrsOf(wire.TCP)[0].String())
 	_ = c.(*net.TCPConn).SetNoDelay(true)
-	for _, b := range fake.Framed(fake.Query(t, 1, "a.example"), fake.Query(t, 2, "b.example")) {
+	for _, b := range dnstest.Framed(fake.Query(t, 1, "a.example"), fake.Query(t, 2, "b.example")) {
 		if _, err := c.Write([]byte{b}); err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +174,7 @@ func dialUsed(t testing.TB, s *Server) (c net.Conn) {
 	t.Helper()
 	fake.Eventually(t, "a query is answered", func() bool {
 		c = fake.Dial(t, "tcp", s.addrsOf(wire.TCP)[0].String())
-		_, _ = c.Write(fake.Framed(fake.Query(t, 1, "a.example")))
+		_, _ = c.Write(dnstest.Framed(fake.Query(t, 1, "a.example")))
 		_, err := dnstest.ReadFrame(c)
 		return err == nil
 	})
@@ -189,7 +189,7 @@ func TestConnectionWaitingForAnswerStaysOpen(t *testing.T) {
 	var c net.Conn
 	fake.Eventually(t, "it is on the slow path", func() bool { // a slow machine may take longer to send it than a connection may be idle
 		c = fake.Dial(t, "tcp", s.addrsOf(wire.TCP)[0].String())
-		_, _ = c.Write(fake.Framed(fake.Query(t, 1, "slow.example")))
+		_, _ = c.Write(dnstest.Framed(fake.Query(t, 1, "slow.example")))
 		return onSlowPath(t, s, c)
 	})
 	time.Sleep(5 * idle) // the connection must stay open for this time
@@ -238,10 +238,10 @@ func TestNonDNSConnectionIsClosed(t *testing.T) {
 	response := fake.Query(t, 9, "a.example")
 	response[2] |= 0x80
 	for what, packet := range map[string][]byte{
-		"an answer":        fake.Framed(response),
+		"an answer":        dnstest.Framed(response),
 		"an empty message": {0, 0},
-		"half a header":    fake.Framed(make([]byte, 6)),
-		"a TLS handshake":  fake.Framed([]byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}),
+		"half a header":    dnstest.Framed(make([]byte, 6)),
+		"a TLS handshake":  dnstest.Framed([]byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}),
 	} {
 		c := fake.Dial(t, "tcp", s.addrsOf(wire.TCP)[0].String())
 		if _, err := c.Write(packet); err != nil {

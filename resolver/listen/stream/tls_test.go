@@ -49,15 +49,15 @@ func TestQueriesOverTLS(t *testing.T) {
 	}{
 		{"one record per query", func(c net.Conn) error {
 			for _, m := range messages {
-				if _, err := c.Write(fake.Framed(m)); err != nil {
+				if _, err := c.Write(dnstest.Framed(m)); err != nil {
 					return err
 				}
 			}
 			return nil
 		}},
-		{"large records", func(c net.Conn) error { _, err := c.Write(fake.Framed(messages...)); return err }},
+		{"large records", func(c net.Conn) error { _, err := c.Write(dnstest.Framed(messages...)); return err }},
 		{"records of one byte", func(c net.Conn) error {
-			for _, b := range fake.Framed(messages...) {
+			for _, b := range dnstest.Framed(messages...) {
 				if _, err := c.Write([]byte{b}); err != nil {
 					return err
 				}
@@ -65,7 +65,7 @@ func TestQueriesOverTLS(t *testing.T) {
 			return nil
 		}},
 		{"records of 1,000 bytes", func(c net.Conn) error {
-			for all := fake.Framed(messages...); len(all) > 0; all = all[min(1000, len(all)):] {
+			for all := dnstest.Framed(messages...); len(all) > 0; all = all[min(1000, len(all)):] {
 				if _, err := c.Write(all[:min(1000, len(all))]); err != nil {
 					return err
 				}
@@ -218,7 +218,7 @@ func TestUnauthorizedClientGetsNoHandshake(t *testing.T) {
 func TestGarbageInsteadOfTLS(t *testing.T) {
 	s, client := serveTLS(t, &fake.Handler{}, setup{}, func(s *Server) { s.limits.secureIdle = time.Second })
 	for _, garbage := range [][]byte{
-		bytes.Repeat([]byte("GET / HTTP/1.1\r\n"), 100), fake.Framed(fake.Query(t, 1, "a.example")), {0x16, 3, 1, 0xff, 0xff, 1, 2, 3, 4, 5}, bytes.Repeat([]byte{0}, 70_000),
+		bytes.Repeat([]byte("GET / HTTP/1.1\r\n"), 100), dnstest.Framed(fake.Query(t, 1, "a.example")), {0x16, 3, 1, 0xff, 0xff, 1, 2, 3, 4, 5}, bytes.Repeat([]byte{0}, 70_000),
 	} {
 		c := fake.Dial(t, "tcp", s.addrsOf(wire.TLS)[0].String())
 		_, _ = c.Write(garbage)

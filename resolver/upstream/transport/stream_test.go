@@ -2,7 +2,6 @@ package transport
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -50,7 +49,7 @@ func answerNext(c net.Conn) bool {
 		return false
 	}
 	wire.SetFlags(msg, wire.FlagQR)
-	c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(msg))), msg...))
+	c.Write(dnstest.Framed(msg))
 	return true
 }
 
