@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"html/template"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -68,6 +69,26 @@ func (s *Site) Parse(name, text string) (*template.Template, error) {
 		return nil, fmt.Errorf("parsing the template of the page %s: %w", name, err)
 	}
 	return t, nil
+}
+
+// ParseAll returns the templates of pages by their names. The file NAME.html defines "main" of a page, and footer.html defines "footer" of all of them. shared defines
+// further templates that all of them can use; "" for none.
+func (s *Site) ParseAll(files fs.FS, shared string, names ...string) (map[string]*template.Template, error) {
+	footer, err := fs.ReadFile(files, "footer.html")
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]*template.Template{}
+	for _, name := range names {
+		text, err := fs.ReadFile(files, name+".html")
+		if err != nil {
+			return nil, err
+		}
+		if all[name], err = s.Parse(name, string(text)+string(footer)+shared); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 // Language returns the language of a request: its parameter "lang", else its Accept-Language field.

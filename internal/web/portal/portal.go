@@ -84,20 +84,11 @@ func New(c Config) (*Portal, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	p := &Portal{config: c, templates: map[string]*template.Template{}, pages: newRates(pageRate, pageBurst), searches: newRates(searchRate, searchBurst), appeals: newRates(appealRate, appealBurst)}
-	footer, err := files.ReadFile("footer.html")
+	templates, err := c.Site.ParseAll(files, explain.Template, "search", "appeal", "receipt", "connection", "devices", "statement", "message")
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"search", "appeal", "receipt", "connection", "devices", "statement", "message"} {
-		text, err := files.ReadFile(name + ".html")
-		if err != nil {
-			return nil, err
-		}
-		if p.templates[name], err = c.Site.Parse(name, string(text)+string(footer)+explain.Template); err != nil {
-			return nil, err
-		}
-	}
+	p := &Portal{config: c, templates: templates, pages: newRates(pageRate, pageBurst), searches: newRates(searchRate, searchBurst), appeals: newRates(appealRate, appealBurst)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", p.serveSearch)
 	if c.Devices != nil {

@@ -50,21 +50,11 @@ func New(c Config) (*Pages, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the probe zone: %w", err)
 	}
-	p := &Pages{config: c, apex: apex, templates: map[string]*template.Template{}}
-	footer, err := files.ReadFile("footer.html")
+	templates, err := c.Site.ParseAll(files, "", "confirm", "open", "refused", "connection")
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"confirm", "open", "refused", "connection"} {
-		text, err := files.ReadFile(name + ".html")
-		if err != nil {
-			return nil, err
-		}
-		if p.templates[name], err = c.Site.Parse(name, string(text)+string(footer)); err != nil {
-			return nil, err
-		}
-	}
-	return p, nil
+	return &Pages{config: c, apex: apex, templates: templates}, nil
 }
 
 // Handles reports whether the Host field of a request is a name in the zone.
