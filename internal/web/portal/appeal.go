@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"rempart/blocklist"
 	"rempart/internal/web/layout"
 	"rempart/internal/web/lookup"
 	"rempart/internal/web/texts"
@@ -98,15 +97,11 @@ const maxForm = 64 << 10
 
 // serveForm serves the form of a request.
 func (p *Portal) serveForm(w http.ResponseWriter, r *http.Request) {
-	f := form{Code: p.config.Appeals.NewCode()}
-	if name := r.URL.Query().Get("name"); len(name) <= maxTyped {
-		f.Name = name
-	}
-	p.writeForm(w, r, http.StatusOK, f)
+	f := form{Code: p.config.Appeals.NewCode(), Name: repeatable(r.URL.Query().Get("name"))}
+	p.writeForm(w, r, p.config.Site.Language(r), http.StatusOK, f)
 }
 
-func (p *Portal) writeForm(w http.ResponseWriter, r *http.Request, status int, f form) {
-	lang := p.config.Site.Language(r)
+func (p *Portal) writeForm(w http.ResponseWriter, r *http.Request, lang *texts.Language, status int, f form) {
 	keep := url.Values{}
 	if f.Name != "" {
 		keep.Set("name", f.Name)
@@ -119,7 +114,7 @@ func (p *Portal) fileAppeal(w http.ResponseWriter, r *http.Request) {
 	lang := p.config.Site.Language(r)
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	if err := r.ParseForm(); err != nil {
-		p.writeForm(w, r, http.StatusBadRequest, form{Code: p.config.Appeals.NewCode(), Wrong: "reason"})
+		p.writeForm(w, r, lang, http.StatusBadRequest, form{Code: p.config.Appeals.NewCode(), Wrong: "reason"})
 		return
 	}
 	value := func(field string) string {
@@ -131,37 +126,37 @@ func (p *Portal) fileAppeal(w http.ResponseWriter, r *http.Request) {
 	client := lookup.Client(r)
 	if !p.searches.allow(client, p.config.Now()) {
 		f.Notice = lang.Appeal.Busy
-		p.writeForm(w, r, http.StatusTooManyRequests, f)
+		p.writeForm(w, r, lang, http.StatusTooManyRequests, f)
 		return
 	}
-	name, err := p.config.Parse(f.Name)
-	if err != nil || len(name) == 1 || len(f.Name) > maxTyped {
+	name, ok := p.parse(f.Name)
+	if !ok {
 		f.Wrong = "name"
-		p.writeForm(w, r, http.StatusBadRequest, f)
+		p.writeForm(w, r, lang, http.StatusBadRequest, f)
 		return
 	}
 	found := p.config.Lookup(r.Context(), name, client)
 	if !found.IsBlocked() {
 		if _, err := p.config.Appeals.Find(r.Context(), f.Code); err != nil { // a repeated request may be about a name that passes by now
-			f.NotBlocked = layout.DisplayName(blocklist.NameText(name))
-			p.writeForm(w, r, http.StatusConflict, f)
+			f.NotBlocked = layout.DisplayName(found.Name)
+			p.writeForm(w, r, lang, http.StatusConflict, f)
 			return
 		}
 	}
 	if !p.appeals.allow(client, p.config.Now()) {
 		f.Notice = lang.Appeal.Busy
-		p.writeForm(w, r, http.StatusTooManyRequests, f)
+		p.writeForm(w, r, lang, http.StatusTooManyRequests, f)
 		return
 	}
-	_, err = p.config.Appeals.File(r.Context(), f.Code, Filing{Owner: f.Owner, Reason: f.Reason, Email: f.Email, Language: lang.Tag, Block: found})
+	_, err := p.config.Appeals.File(r.Context(), f.Code, Filing{Owner: f.Owner, Reason: f.Reason, Email: f.Email, Language: lang.Tag, Block: found})
 	wrong := FieldError("")
 	switch {
 	case errors.As(err, &wrong):
 		f.Wrong = string(wrong)
-		p.writeForm(w, r, http.StatusBadRequest, f)
+		p.writeForm(w, r, lang, http.StatusBadRequest, f)
 	case err != nil:
 		f.Notice = lang.Appeal.Failed
-		p.writeForm(w, r, http.StatusServiceUnavailable, f)
+		p.writeForm(w, r, lang, http.StatusServiceUnavailable, f)
 	default:
 		http.Redirect(w, r, "/appeal/"+url.PathEscape(f.Code)+"?lang="+lang.Tag, http.StatusSeeOther)
 	}
@@ -183,19 +178,20 @@ type foreignText struct{ Lang, Text string }
 
 // serveReceipt serves the page of a request.
 func (p *Portal) serveReceipt(w http.ResponseWriter, r *http.Request) {
-	if lang := p.config.Site.Language(r); !p.searches.allow(lookup.Client(r), p.config.Now()) {
-		p.write(w, r, lang, "message", layout.Page{Status: http.StatusTooManyRequests, Title: lang.Appeal.Title, Data: lang.Portal.Busy})
+	lang := p.config.Site.Language(r)
+	if !p.searches.allow(lookup.Client(r), p.config.Now()) {
+		p.writeMessage(w, r, lang, http.StatusTooManyRequests, lang.Appeal.Title, lang.Portal.Busy)
 		return
 	}
 	a, err := p.config.Appeals.Find(r.Context(), r.PathValue("code"))
-	p.writeReceipt(w, r, a, err, false)
+	p.writeReceipt(w, r, lang, a, err, false)
 }
 
 // checkProof looks for the proof that the appellant controls the name.
 func (p *Portal) checkProof(w http.ResponseWriter, r *http.Request) {
 	lang := p.config.Site.Language(r)
 	if !p.searches.allow(lookup.Client(r), p.config.Now()) {
-		p.write(w, r, lang, "message", layout.Page{Status: http.StatusTooManyRequests, Title: lang.Appeal.Title, Data: lang.Appeal.Busy})
+		p.writeMessage(w, r, lang, http.StatusTooManyRequests, lang.Appeal.Title, lang.Appeal.Busy)
 		return
 	}
 	a, err := p.config.Appeals.Prove(r.Context(), r.PathValue("code"))
@@ -203,20 +199,18 @@ func (p *Portal) checkProof(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/appeal/"+url.PathEscape(r.PathValue("code"))+"?lang="+lang.Tag, http.StatusSeeOther)
 		return
 	}
-	p.writeReceipt(w, r, a, err, true)
+	p.writeReceipt(w, r, lang, a, err, true)
 }
 
-func (p *Portal) writeReceipt(w http.ResponseWriter, r *http.Request, a *Appeal, err error, tried bool) {
-	lang := p.config.Site.Language(r)
+func (p *Portal) writeReceipt(w http.ResponseWriter, r *http.Request, lang *texts.Language, a *Appeal, err error, tried bool) {
 	switch {
 	case errors.Is(err, ErrNoAppeal):
-		p.write(w, r, lang, "message", layout.Page{Status: http.StatusNotFound, Title: lang.Appeal.Title, Data: lang.Appeal.Unknown})
-		return
+		p.writeMessage(w, r, lang, http.StatusNotFound, lang.Appeal.Title, lang.Appeal.Unknown)
 	case err != nil:
-		p.write(w, r, lang, "message", layout.Page{Status: http.StatusServiceUnavailable, Title: lang.Appeal.Title, Data: lang.Portal.Unsure})
-		return
+		p.writeMessage(w, r, lang, http.StatusServiceUnavailable, lang.Appeal.Title, lang.Portal.Unsure)
+	default:
+		p.write(w, r, lang, "receipt", layout.Page{Status: http.StatusOK, Title: lang.Appeal.Received, Kept: true, Data: p.receiptOf(r, lang, a, tried)})
 	}
-	p.write(w, r, lang, "receipt", layout.Page{Status: http.StatusOK, Title: lang.Appeal.Received, Kept: true, Data: p.receiptOf(r, lang, a, tried)})
 }
 
 // receiptOf puts a request into the language of the reader.

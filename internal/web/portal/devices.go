@@ -48,7 +48,7 @@ func (p *Portal) serveProfile(w http.ResponseWriter, r *http.Request) {
 	profile, err := d.Profile()
 	if err != nil {
 		lang := p.config.Site.Language(r)
-		p.write(w, r, lang, "message", layout.Page{Status: http.StatusServiceUnavailable, Title: lang.Devices.Title, Data: lang.Portal.Unsure})
+		p.writeMessage(w, r, lang, http.StatusServiceUnavailable, lang.Devices.Title, lang.Portal.Unsure)
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-apple-aspen-config")

@@ -157,3 +157,8 @@ func (p *Portal) write(w http.ResponseWriter, r *http.Request, lang *texts.Langu
 	}
 	p.config.Site.Write(w, r, lang, page)
 }
+
+// writeMessage answers with a page that consists of a title and one text.
+func (p *Portal) writeMessage(w http.ResponseWriter, r *http.Request, lang *texts.Language, status int, title, text string) {
+	p.write(w, r, lang, "message", layout.Page{Status: status, Title: title, Data: text})
+}

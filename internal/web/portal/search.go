@@ -61,13 +61,9 @@ func (p *Portal) answer(r *http.Request, lang *texts.Language, typed string, c *
 		c.Notice = lang.Portal.Busy
 		return http.StatusTooManyRequests
 	}
-	if len(typed) > maxTyped {
-		c.Notice = lang.Portal.Invalid
-		return http.StatusBadRequest
-	}
-	c.Typed = typed
-	name, err := p.config.Parse(typed)
-	if err != nil || len(name) == 1 { // the root is no site
+	c.Typed = repeatable(typed)
+	name, ok := p.parse(typed)
+	if !ok {
 		c.Notice = lang.Portal.Invalid
 		return http.StatusBadRequest
 	}
@@ -76,6 +72,23 @@ func (p *Portal) answer(r *http.Request, lang *texts.Language, typed string, c *
 	p.describe(c, lang)
 	p.recall(r.Context(), c, lang)
 	return http.StatusOK
+}
+
+// parse returns the canonical name in a text that a reader typed. ok is false if the text is too long or contains no name of a site.
+func (p *Portal) parse(typed string) (name []byte, ok bool) {
+	if len(typed) > maxTyped {
+		return nil, false
+	}
+	name, err := p.config.Parse(typed)
+	return name, err == nil && len(name) != 1 // the root is no site
+}
+
+// repeatable returns a text that a reader typed, for the page to repeat; "" if it is too long.
+func repeatable(typed string) string {
+	if len(typed) > maxTyped {
+		return ""
+	}
+	return typed
 }
 
 // describe sets what the filter does with the name, and why.
