@@ -101,7 +101,7 @@ type Page struct {
 	Template *template.Template // of Parse
 	Status   int
 	Title    string
-	Data     any        // for the templates, as Content.Data
+	Data     any        // for the template
 	Keep     url.Values // parameters that the links to other languages keep
 	FormTo   string     // source to which the form of the page is sent, as in a policy; "" if it has none
 	Objects  string     // source of the pictures of the page; "" if it has none
@@ -116,17 +116,13 @@ type Link struct {
 	Current       bool // it is the page itself
 }
 
-// Content is what templates get.
+// Content is what templates get: a page, and what the site adds to every page.
 type Content struct {
+	Page
 	Lang         *texts.Language
 	Languages    []languageLink
 	Organisation string
 	Style        template.CSS
-	Title        string
-	Refresh      string
-	Links        []Link
-	Kept         bool
-	Data         any
 }
 
 // languageLink is a link to the page in another language.
@@ -138,7 +134,7 @@ type languageLink struct {
 
 // Write answers a request with a page in the language that Language returned. It ends the connection after a request with a body, which is not read.
 func (s *Site) Write(w http.ResponseWriter, r *http.Request, lang *texts.Language, p Page) {
-	c := Content{Lang: lang, Organisation: s.organisation, Style: s.style, Title: p.Title, Refresh: p.Refresh, Links: p.Links, Kept: p.Kept, Data: p.Data}
+	c := Content{Page: p, Lang: lang, Organisation: s.organisation, Style: s.style}
 	for _, l := range s.catalogue.Languages() {
 		keep := url.Values{"lang": {l.Tag}}
 		for key, values := range p.Keep {
