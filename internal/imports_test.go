@@ -102,7 +102,7 @@ var cmdRules = map[string]struct {
 
 	"cmd/rempart/setup/certificates":      {[]string{"cmd/rempart/report", "cmd/rempart/setup/certificates/acme", "cmd/rempart/setup/reload"}, "certificates do not depend on the listeners and commands that use them"},
 	"cmd/rempart/setup/reload":            {nil, "it loads any value from any file"},
-	"cmd/rempart/setup/public":            {[]string{"cmd/rempart/report", "cmd/rempart/setup/reload"}, "the pages do not depend on the listeners that serve them"},
+	"cmd/rempart/setup/public":            {[]string{"cmd/rempart/clientsetup", "cmd/rempart/report", "cmd/rempart/setup/reload"}, "the pages do not depend on the listeners that serve them"},
 	"cmd/rempart/setup/certificates/acme": {nil, "it gets certificates, independent of the settings and of who uses them"},
 	"cmd/rempart/clientsetup":             {nil, "it only writes settings of clients, independent of where a server's own settings are"},
 }

@@ -14,7 +14,7 @@ import (
 
 // devices returns how the devices of readers use this server.
 func (s *server) devices() portal.Devices {
-	d := portal.Devices{Code: clientsetup.QRPath}
+	var d portal.Devices
 	if s.config.IsEncrypted() {
 		if service := s.clientService(); service != nil {
 			s.describeEncrypted(&d, service)

@@ -14,8 +14,6 @@ type Devices struct {
 	Addresses []string               // of unencrypted DNS; empty if other machines cannot reach it
 	Windows   string                 // commands, one per line; "" if they are not possible
 	Profile   func() ([]byte, error) // returns the profile for Apple's devices; nil without one
-	// Code returns a QR code of a text as the data of an SVG path, and the width of its square in units of the path.
-	Code func(text string) (data string, size int, err error)
 }
 
 // devicesContent is the data of the template.
@@ -32,8 +30,8 @@ func (p *Portal) serveDevices(w http.ResponseWriter, r *http.Request) {
 	lang := p.config.Site.Language(r)
 	c := devicesContent{Devices: p.config.Devices()}
 	c.Joined, c.HasApple = strings.Join(c.Addresses, ", "), c.Profile != nil
-	if c.Devices.Code != nil {
-		c.Code, c.Size, _ = c.Devices.Code(reached(r) + "/devices") // too long for a code: the page has none
+	if p.config.QRCode != nil {
+		c.Code, c.Size, _ = p.config.QRCode(reached(r) + "/devices") // too long for a code: the page has none
 	}
 	p.write(w, r, lang, "devices", layout.Page{Status: http.StatusOK, Title: lang.Devices.Title, Data: c})
 }

@@ -19,12 +19,12 @@ func TestSettingsOfDevices(t *testing.T) {
 	d = Devices{
 		Name: "dns.example", URL: "https://dns.example/dns-query", Addresses: []string{"192.0.2.1"}, Windows: "netsh <one>\n",
 		Profile: func() ([]byte, error) { return []byte("the profile"), nil },
-		Code: func(text string) (string, int, error) {
-			if text != "http://example.com/devices" {
-				t.Errorf("the code contains %q", text)
-			}
-			return "M4 4h1v1h-1z", 29, nil
-		},
+	}
+	p.config.QRCode = func(text string) (string, int, error) {
+		if text != "http://example.com/devices" {
+			t.Errorf("the code contains %q", text)
+		}
+		return "M4 4h1v1h-1z", 29, nil
 	}
 	_, body := get(t, p, "/devices?lang=en")
 	for _, want := range []string{"<code dir=\"ltr\">dns.example</code>", "https://dns.example/dns-query", "<code dir=\"ltr\">192.0.2.1</code>", "netsh &lt;one&gt;", `href="/rempart.mobileconfig"`, `viewBox="0 0 29 29"`, "M4 4h1v1h-1z"} {

@@ -31,7 +31,9 @@ type Config struct {
 	// Lookup returns what queries for a canonical name get. client is the reader; a reader who may not ask the resolver causes no query to an upstream.
 	Lookup func(ctx context.Context, name []byte, client netip.Addr) lookup.Result
 	// History returns the decisions of the past about a name, newest first; nil if there is no journal here.
-	History     func(ctx context.Context, name string) ([]Event, error)
+	History func(ctx context.Context, name string) ([]Event, error)
+	// QRCode returns a QR code of a text as the data of an SVG path, and the width of its square in units of the path. nil: the page of the devices has no code.
+	QRCode      func(text string) (data string, size int, err error)
 	Authorities func() *authority.Table  // nil for none
 	Appeals     Appeals                  // nil: requests for a review are not accepted here
 	Address     string                   // URL of the portal, for links that people keep; "": as the reader reached it

@@ -89,11 +89,12 @@ func startPages(t *testing.T) (address string, languages []string) {
 	devices := portal.Devices{
 		Name: "dns.filter.example", URL: "https://dns.filter.example/dns-query", Addresses: []string{"192.0.2.53", "2001:db8::53"},
 		Windows: "netsh dns add encryption server=192.0.2.53 dohtemplate=https://dns.filter.example/dns-query autoupgrade=yes udpfallback=no\n",
-		Profile: func() ([]byte, error) { return nil, nil }, Code: func(string) (string, int, error) { return "M4 4h21v21h-21z", 29, nil },
+		Profile: func() ([]byte, error) { return nil, nil },
 	}
 	public, err := portal.New(portal.Config{
 		Site: site, Lookup: lookUp, Parse: func(text string) ([]byte, error) { return blocklist.AppendName(nil, text) }, Appeals: desk{},
 		Devices:   func() portal.Devices { return devices },
+		QRCode:    func(string) (string, int, error) { return "M4 4h21v21h-21z", 29, nil },
 		Check:     func(lang string) string { return probezone.Start(zone, lang) },
 		Statement: func() statement.Facts { return statement.Facts{Organisation: "Filtre Exemple", TapSample: 1000} },
 		History: func(context.Context, string) ([]portal.Event, error) {

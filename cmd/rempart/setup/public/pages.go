@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 
+	"rempart/cmd/rempart/clientsetup"
 	"rempart/cmd/rempart/report"
 	"rempart/cmd/rempart/setup/reload"
 	"rempart/internal/appeal"
@@ -93,7 +94,7 @@ func New(c *config.Config, log *slog.Logger, from Answers) (*Pages, error) {
 	}
 	public, err := portal.New(portal.Config{
 		Site: site, Parse: report.ParseName, Lookup: from.Lookup, History: from.History, Authorities: p.authorities.Get, Appeals: from.Appeals, Address: c.Portal,
-		Devices: from.Devices, Statement: from.Statement, Statistics: from.Statistics, Check: from.check(c), Contact: c.Contact, IsHome: from.IsHome,
+		Devices: from.Devices, QRCode: clientsetup.QRPath, Statement: from.Statement, Statistics: from.Statistics, Check: from.check(c), Contact: c.Contact, IsHome: from.IsHome,
 	})
 	if err != nil {
 		return nil, err
