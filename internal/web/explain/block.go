@@ -12,16 +12,17 @@ import (
 	"rempart/internal/web/texts"
 )
 
-// Template defines the template "known", which shows a Block as a table. Its argument is a View.
+// Template defines the template "known", which shows a Block as a table. Its argument is a *Block.
 //
 //go:embed known.html
 var Template string
 
 // Block is what is known of a block. Empty fields are unknown.
 type Block struct {
-	Name      string        // as readers write it
-	Target    string        // the name or address in the answer that is blocked; "": the name itself
-	Reason    template.HTML // one sentence: who blocked it, and why
+	Lang      *texts.Language // of all texts except those of the authority
+	Name      string          // as readers write it
+	Target    string          // the name or address in the answer that is blocked; "": the name itself
+	Reason    template.HTML   // one sentence: who blocked it, and why
 	Category  string
 	Ground    string // the legal ground
 	Decider   string // who decided
@@ -32,6 +33,7 @@ type Block struct {
 	Since     string
 	Until     string
 	Version   uint64
+	InDetail  bool // Template also shows the ground, the entry and the version
 }
 
 // Authority is the information of an authority about its decisions.
@@ -41,18 +43,11 @@ type Authority struct {
 	Link string
 }
 
-// View is the argument of Template.
-type View struct {
-	Lang *texts.Language
-	*Block
-	InDetail bool // with what only the portal shows: the ground, the entry and the version
-}
-
 // Of describes the block of a name. organisation runs this filter; of is the authority of the decision, nil for none.
 func Of(found *lookup.Result, lang *texts.Language, organisation string, of *authority.Authority) *Block {
 	category := lang.CategoryOf(found.Category)
 	b := &Block{
-		Name: layout.DisplayName(found.Name), Target: layout.DisplayName(found.Target), Category: category.Noun, Decider: organisation,
+		Lang: lang, Name: layout.DisplayName(found.Name), Target: layout.DisplayName(found.Target), Category: category.Noun, Decider: organisation,
 		Lists: found.Lists, Entry: found.Entry, Decision: found.Decision, Until: lang.Page.NoEnd, Version: found.Version,
 	}
 	why := category.Why

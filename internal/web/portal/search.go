@@ -21,7 +21,6 @@ type searchContent struct {
 	Text    string
 	Result  *lookup.Result
 	Block   *explain.Block // nil: the name is not blocked
-	Known   explain.View   // of Block
 	Events  []eventLine
 	Journal bool   // there is a journal
 	Appeal  string // address of the form for a review
@@ -113,7 +112,7 @@ func (p *Portal) describe(c *searchContent, lang *texts.Language) {
 		c.Appeal = "/appeal?" + url.Values{"lang": {lang.Tag}, "name": {found.Name}}.Encode()
 	}
 	c.Block = explain.Of(found, lang, p.config.Site.Organisation(), p.config.Authorities().Of(found.Decision))
-	c.Known = explain.View{Lang: lang, Block: c.Block, InDetail: true}
+	c.Block.InDetail = true
 }
 
 // maxEvents is the number of decisions of the past that a page shows.

@@ -63,7 +63,6 @@ func New(c Config) (*Page, error) {
 // content is the data of the template.
 type content struct {
 	Block    *explain.Block // nil: the host of the request is not blocked
-	Known    explain.View   // of Block
 	HelpLang string         // of Help
 	Help     []texts.Step
 	Appeal   string       // URL of the portal's form with the name
@@ -103,7 +102,6 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // describe sets what is known of a block, what to do, and how to object or continue.
 func (p *Page) describe(c *content, found *lookup.Result, lang *texts.Language) {
 	c.Block = explain.Of(found, lang, p.config.Site.Organisation(), p.config.Authorities().Of(found.Decision))
-	c.Known = explain.View{Lang: lang, Block: c.Block}
 	c.HelpLang, c.Help = p.config.Help().In(lang)
 	if p.config.Offer != nil {
 		c.Onward, _ = p.config.Offer(found.Name)
