@@ -66,8 +66,8 @@ const maxCells = 50
 
 // Limits of the least count.
 const (
-	LeastCount = 60 // above maxCells
-	MostCount  = 1_000_000
+	leastCount = 60 // above maxCells
+	mostCount  = 1_000_000
 )
 
 // rows returns the public numbers of a day. Each count of what clients did is rounded down to a multiple of least, and suppressed if that is 0. There are no sums:

@@ -2,6 +2,7 @@ package statistics
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"sync"
 	"time"
@@ -10,8 +11,7 @@ import (
 // Published holds the public numbers of a folder in their formats. It reads the folder again when a day was added, so that any number of readers costs the memory and the
 // work of one. It is safe for concurrent use.
 type Published struct {
-	dir  string
-	most int
+	dir string
 
 	mu      sync.Mutex
 	changed time.Time // of the folder, when it was read
@@ -19,8 +19,8 @@ type Published struct {
 	json    []byte
 }
 
-// NewPublished returns the public numbers of the newest days in a folder.
-func NewPublished(dir string, most int) *Published { return &Published{dir: dir, most: most} }
+// NewPublished returns the public numbers of the days in a folder.
+func NewPublished(dir string) *Published { return &Published{dir: dir} }
 
 // CSV returns the numbers as WriteCSV writes them, and when they changed. The caller must not change the bytes.
 func (p *Published) CSV() (data []byte, changed time.Time, err error) {
@@ -42,8 +42,7 @@ func (p *Published) JSON() (data []byte, changed time.Time, err error) {
 func (p *Published) read() error {
 	dates, err := days(p.dir)
 	if err != nil || len(dates) == 0 {
-		p.csv, p.json = []byte("date,measure,key,value\r\n"), []byte(`{"licence":"`+Licence+`","rows":[]}`+"\n")
-		return err
+		return errors.Join(err, p.write([]Row{}, p.changed))
 	}
 	info, err := os.Stat(fileOf(p.dir, dates[len(dates)-1]))
 	if err != nil {
@@ -52,10 +51,15 @@ func (p *Published) read() error {
 	if info.ModTime().Equal(p.changed) {
 		return nil
 	}
-	rows, err := Read(p.dir, p.most)
+	rows, err := Read(p.dir, keepDays)
 	if err != nil {
 		return err
 	}
+	return p.write(rows, info.ModTime())
+}
+
+// write writes rows in both formats. p.mu is held.
+func (p *Published) write(rows []Row, changed time.Time) error {
 	var asCSV, asJSON bytes.Buffer
 	if err := WriteCSV(&asCSV, rows); err != nil {
 		return err
@@ -63,6 +67,6 @@ func (p *Published) read() error {
 	if err := WriteJSON(&asJSON, rows); err != nil {
 		return err
 	}
-	p.csv, p.json, p.changed = asCSV.Bytes(), asJSON.Bytes(), info.ModTime()
+	p.csv, p.json, p.changed = asCSV.Bytes(), asJSON.Bytes(), changed
 	return nil
 }

@@ -21,7 +21,7 @@ import (
 // Config configures a Recorder. All fields are required except Appeals.
 type Config struct {
 	Dir     string // of the files; created if missing
-	Least   uint64 // counts below it are suppressed, and others rounded down to its multiples; from LeastCount to MostCount
+	Least   uint64 // counts below it are suppressed, and others rounded down to its multiples; from leastCount to mostCount
 	Counts  func() Counts
 	Sizes   func() Sizes
 	Appeals func() *Appeals // nil: none are accepted here
@@ -57,8 +57,8 @@ const (
 
 // New returns a Recorder, which continues the day of an earlier process.
 func New(c Config) (*Recorder, error) {
-	if c.Least < LeastCount || c.Least > MostCount {
-		return nil, fmt.Errorf("the least count is %d, not from %d to %d", c.Least, LeastCount, MostCount)
+	if c.Least < leastCount || c.Least > mostCount {
+		return nil, fmt.Errorf("the least count is %d, not from %d to %d", c.Least, leastCount, mostCount)
 	}
 	r := &Recorder{config: c}
 	data, err := os.ReadFile(filepath.Join(c.Dir, todayFile))

@@ -205,7 +205,7 @@ func TestWrongClock(t *testing.T) {
 // TestPublishedIsReadOncePerDay checks that readers share the bytes until a day is added.
 func TestPublishedIsReadOncePerDay(t *testing.T) {
 	dir := t.TempDir()
-	p := NewPublished(dir, 10)
+	p := NewPublished(dir)
 	if data, _, err := p.CSV(); err != nil || string(data) != "date,measure,key,value\r\n" {
 		t.Errorf("before the first day: %q, %v", data, err)
 	}

@@ -108,7 +108,7 @@ func New(c Config) (*Portal, error) {
 	}
 	mux.HandleFunc("GET /.well-known/security.txt", p.serveSecurity)
 	if c.Statistics != "" {
-		p.statistics = statistics.NewPublished(c.Statistics, shownDays)
+		p.statistics = statistics.NewPublished(c.Statistics)
 		mux.HandleFunc("GET /statistics.csv", p.serveCSV)
 		mux.HandleFunc("GET /statistics.json", p.serveJSON)
 		mux.HandleFunc("GET /statistics-schema.json", p.serveSchema)

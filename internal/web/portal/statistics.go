@@ -8,9 +8,6 @@ import (
 	"rempart/internal/statistics"
 )
 
-// shownDays is the number of days of the statistics that the portal serves.
-const shownDays = 400
-
 // serveCSV serves the statistics as CSV.
 func (p *Portal) serveCSV(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Link", `</statistics-schema.json>; rel="describedby"; type="application/json"`)
