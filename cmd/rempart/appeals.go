@@ -12,13 +12,14 @@ import (
 	"rempart/internal/web/portal"
 )
 
-// appealDesk accepts the portal's requests for a review at control's desk of appeals.
+// appealDesk implements portal.Appeals with control's desk of appeals.
 type appealDesk struct {
 	control *controlServer
 	checker *ownership.Checker
 }
 
-// appealsOf returns what accepts the portal's requests for a review; nil if control accepts none. dial connects to sites without the filter.
+// appealsOf returns the desk at which the portal files requests for a review; nil if control accepts no requests. dial connects to the sites of appellants; it
+// looks up names without the filter, which blocks these sites.
 func (k *controlServer) appealsOf(dial func(ctx context.Context, network, address string) (net.Conn, error)) portal.Appeals {
 	if k.appeals == nil {
 		return nil

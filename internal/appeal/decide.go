@@ -14,7 +14,7 @@ func (d *Desk) Decide(ctx context.Context, number string, by changeset.By, decis
 	if err := decision.check(); err != nil {
 		return nil, err
 	}
-	a, err := d.step(ctx, number, func(a *Appeal) (*Record, error) {
+	a, err := d.step(ctx, number, func(a *Appeal) (*record, error) {
 		switch {
 		case a.State.IsDecided() && a.Decision == decision && a.Reviewer == by.Token:
 			return nil, nil // the same request again
@@ -25,7 +25,7 @@ func (d *Desk) Decide(ctx context.Context, number string, by changeset.By, decis
 		case a.State == Second && a.reviewerPerson != by.Person:
 			return nil, changeset.NewError(changeset.Conflict, "", a.Reviewer+" decided already: confirm that decision, or ask that person to change it")
 		}
-		r := &Record{Kind: decided, By: by.Token, Person: by.Person, Decision: &decision}
+		r := &record{Kind: decided, By: by.Token, Person: by.Person, Decision: &decision}
 		if d.cfg.Policy().needsSecond(d.blocksOf(a)) {
 			r.Kind = proposed
 		}
@@ -37,12 +37,14 @@ func (d *Desk) Decide(ctx context.Context, number string, by changeset.By, decis
 	return d.finish(ctx, a)
 }
 
-// blocksOf returns the blocks that a decision about an appeal concerns: those in force now, and the one that was known when it was filed. An order may have followed.
+// blocksOf returns the blocks that a decision about an appeal concerns: the blocks in force now, which may include an order that is newer than the appeal, and
+// the block that was recorded when the appeal was filed.
 func (d *Desk) blocksOf(a *Appeal) []Block { return append(d.cfg.Blocks(a.Name), a.Block) }
 
-// Confirm records that a second person agrees with a decision: with the outcome and the reason that this person read. An error is a *changeset.Error.
+// Confirm records that a second person confirms a decision. outcome and why are those that this person read: if the decision has others by now, Confirm returns
+// an error and records nothing. An error is a *changeset.Error.
 func (d *Desk) Confirm(ctx context.Context, number string, by changeset.By, outcome Outcome, why Why) (*Appeal, error) {
-	a, err := d.step(ctx, number, func(a *Appeal) (*Record, error) {
+	a, err := d.step(ctx, number, func(a *Appeal) (*record, error) {
 		switch {
 		case a.State.IsDecided() && a.Second == by.Token:
 			return nil, nil // the same request again
@@ -52,10 +54,10 @@ func (d *Desk) Confirm(ctx context.Context, number string, by changeset.By, outc
 			return nil, changeset.NewError(changeset.Forbidden, "", "the person who decided cannot confirm the decision: a second person must")
 		}
 		if a.Decision.Outcome != outcome || a.Decision.Why != why {
-			return nil, changeset.NewError(changeset.Conflict, "", fmt.Sprintf("the decision was changed: it is now %s, because %s: read the appeal again", a.Decision.Outcome, a.Decision.Why))
+			return nil, changeset.NewError(changeset.Conflict, "", fmt.Sprintf("the decision was changed to %s, with the reason %s: read the appeal again before you confirm it", a.Decision.Outcome, a.Decision.Why))
 		}
 		decision := a.Decision
-		return &Record{Kind: decided, By: by.Token, Person: by.Person, Decision: &decision}, nil
+		return &record{Kind: decided, By: by.Token, Person: by.Person, Decision: &decision}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -65,11 +67,11 @@ func (d *Desk) Confirm(ctx context.Context, number string, by changeset.By, outc
 
 // MarkProved records that the appellant proved to control the name. An error is a *changeset.Error.
 func (d *Desk) MarkProved(ctx context.Context, number string) (*Appeal, error) {
-	return d.step(ctx, number, func(a *Appeal) (*Record, error) {
+	return d.step(ctx, number, func(a *Appeal) (*record, error) {
 		if a.Proved {
 			return nil, nil
 		}
-		return &Record{Kind: proved}, nil
+		return &record{Kind: proved}, nil
 	})
 }
 
@@ -78,19 +80,19 @@ func (d *Desk) finish(ctx context.Context, a *Appeal) (*Appeal, error) {
 	if !a.State.IsDecided() || a.IsApplied {
 		return a, nil
 	}
-	after, err := d.step(ctx, a.Number, func(a *Appeal) (*Record, error) {
+	after, err := d.step(ctx, a.Number, func(a *Appeal) (*record, error) {
 		if a.IsApplied {
 			return nil, nil
 		}
 		if a.State == Rejected {
-			return &Record{Kind: applied}, d.endSuspension(ctx, a)
+			return &record{Kind: applied}, d.endSuspension(ctx, a)
 		}
 		id := "appeal-" + a.Number
 		version, err := d.cfg.Publish.Publish(ctx, id, "appeal "+a.Number+" was upheld", []journal.Change{change(a)})
 		if err != nil {
 			return nil, err
 		}
-		return &Record{Kind: applied, ChangeSet: id, Version: version}, nil
+		return &record{Kind: applied, ChangeSet: id, Version: version}, nil
 	})
 	if err != nil {
 		d.cfg.Log.Error("the decision about an appeal is recorded, but not in effect yet; control tries again", "appeal", a.Number, "error", err)
@@ -99,8 +101,9 @@ func (d *Desk) finish(ctx context.Context, a *Appeal) (*Appeal, error) {
 	return after, nil
 }
 
-// change returns the change that an upheld appeal makes: the operators' own block of exactly this name is withdrawn. Otherwise the name is allowed, and other names
-// that its entry blocks, or the name to which it redirects, stay blocked.
+// change returns the change of an upheld appeal. If only operators blocked the name, by an entry of exactly this name, and there is no suspension, the change
+// withdraws their block. Otherwise the change allows the name: other names that the entry blocks stay blocked, and so does a blocked name to which this name
+// redirects.
 func change(a *Appeal) journal.Change {
 	c := journal.Change{Do: journal.Allow, Name: a.Name, Reason: "appeal " + a.Number + " was upheld"}
 	if b := a.Block; b.Operator && len(b.Lists) == 0 && b.Entry == a.Name && b.Target == "" && a.Suspension == "" {

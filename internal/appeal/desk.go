@@ -52,8 +52,8 @@ type Config struct {
 	Bucket  Bucket
 	Keys    Keys
 	Publish Publisher
-	// Blocks returns all blocks of a name that are in force now: those of the name itself and those of names above it, whichever decides. They are empty if the name
-	// passes.
+	// Blocks returns all blocks in force now that reach a name in text form: those of the name itself and those of names above it. It ignores allows and
+	// exceptions of lists, so that it also returns the blocks of a name that passes because of an allow, such as a suspension.
 	Blocks func(name string) []Block
 	Policy func() *Policy
 	Log    *slog.Logger
@@ -66,16 +66,16 @@ type Desk struct {
 	suspending sync.Mutex // held while a suspension begins or ends: appeals about one name share it
 
 	mu    sync.Mutex
-	known map[string]summary // by number; as of the last step here, or of the last reading of all
+	known map[string]summary // by number, as of the newest reading of the appeal by this Desk
 }
 
-// summary is the part of an appeal that is known without reading it again.
+// summary is the part of an appeal that stays in memory.
 type summary struct {
 	name        string
 	state       State
 	filed       time.Time
 	due         time.Time
-	decided     time.Time // zero while it is not
+	decided     time.Time // zero if it is undecided
 	isSuspended bool
 	lists       []string
 }
@@ -136,7 +136,7 @@ func (d *Desk) File(ctx context.Context, code string, f Filing) (*Appeal, error)
 	s := &stored{}
 	f.Block.Lists = f.Block.Lists[:min(len(f.Block.Lists), maxLists)]
 	due := d.cfg.Now().Add(d.cfg.Policy().Answer).Unix()
-	data, err := d.add(s, Record{Kind: filed, Number: number, Filing: &f, Code: hash, Due: due})
+	data, err := d.add(s, record{Kind: filed, Number: number, Filing: &f, Code: hash, Due: due})
 	if err == nil {
 		_, err = d.cfg.Bucket.Create(ctx, number, data)
 	}
@@ -200,12 +200,12 @@ func (d *Desk) needsSuspension(a *Appeal, suspended map[string]bool) bool {
 func (d *Desk) suspend(ctx context.Context, number string) {
 	d.suspending.Lock()
 	defer d.suspending.Unlock()
-	_, err := d.step(ctx, number, func(a *Appeal) (*Record, error) {
+	_, err := d.step(ctx, number, func(a *Appeal) (*record, error) {
 		if a.State.IsDecided() || a.Suspension != "" {
 			return nil, nil
 		}
 		if id, err := d.sharedSuspension(ctx, a); err != nil || id != "" {
-			return &Record{Kind: suspended, ChangeSet: id}, err
+			return &record{Kind: suspended, ChangeSet: id}, err
 		}
 		if !d.cfg.Policy().suspends(d.cfg.Blocks(a.Name)) {
 			return nil, nil
@@ -215,7 +215,7 @@ func (d *Desk) suspend(ctx context.Context, number string) {
 		if err != nil {
 			return nil, err
 		}
-		return &Record{Kind: suspended, ChangeSet: id, Version: version}, nil
+		return &record{Kind: suspended, ChangeSet: id, Version: version}, nil
 	})
 	if err != nil {
 		d.cfg.Log.Error("suspending a block until the decision about its appeal failed; control tries again", "appeal", number, "error", err)
@@ -328,7 +328,7 @@ func (d *Desk) List(ctx context.Context, state State) ([]*Appeal, error) {
 }
 
 // step reads an appeal, and appends the record that next returns, again if another writer appended one meanwhile. Without a record nothing is written.
-func (d *Desk) step(ctx context.Context, number string, next func(*Appeal) (*Record, error)) (*Appeal, error) {
+func (d *Desk) step(ctx context.Context, number string, next func(*Appeal) (*record, error)) (*Appeal, error) {
 	for range stepTries {
 		a, s, revision, err := d.load(ctx, number)
 		if err != nil {

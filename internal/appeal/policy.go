@@ -7,27 +7,32 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/internal/journal"
 	"rempart/internal/tomlfile"
 	"rempart/internal/units"
 )
 
 // Policy describes how an organisation handles appeals. It is immutable.
 type Policy struct {
-	Service   string            // that handles appeals
+	Service   string            // name of the service that handles appeals
 	Contact   string            // address, telephone number or e-mail of the service
-	Answer    time.Duration     // time in which an answer is due
-	Retention time.Duration     // after which an appeal is deleted
-	Silence   map[string]string // what the absence of an answer means, by language tag; empty: the text of the portal
+	Answer    time.Duration     // time from filing until an answer is due
+	Retention time.Duration     // time from filing until the appeal is deleted
+	Silence   map[string]string // meaning of the absence of an answer, by language tag; empty: the text of the portal
 	Routes    map[string]string // further routes, by language tag
-	Second    []string          // whose blocks need a second person: IDs of decisions, "*" at their end; "ordered" for all orders from outside
-	Suspend   []string          // whose blocks are suspended until the decision: IDs of decisions; "ordered", "lists" for those that only lists make
+	Second    []string          // patterns of the blocks for which a second person must confirm a decision about an appeal
+	Suspend   []string          // patterns of the blocks that are suspended until the decision
 }
 
 const (
 	defaultAnswer    = 60 * 24 * time.Hour
 	defaultRetention = 400 * 24 * time.Hour
-	ordered          = "ordered"
-	listed           = "lists"
+)
+
+// The patterns of Policy.Second and Policy.Suspend. Any other pattern is the ID of a decision; if it ends with "*", it is all IDs with that beginning.
+const (
+	ordered = "ordered" // all external orders
+	listed  = "lists"   // all blocks that only lists make
 )
 
 // ParsePolicy reads the file of a policy (TOML). The error names the key.
@@ -82,12 +87,13 @@ func (p *Policy) check() error {
 	return nil
 }
 
-// needsSecond reports whether a second person must confirm a decision about blocks.
+// needsSecond reports whether a second person must confirm a decision about blocks: one block for which the policy demands it is enough.
 func (p *Policy) needsSecond(blocks []Block) bool {
 	return slices.ContainsFunc(blocks, func(b Block) bool { return b.matches(p.Second) })
 }
 
-// suspends reports whether blocks are suspended until the decision. One block that the policy does not suspend keeps all of them in force.
+// suspends reports whether the policy suspends all of these blocks until the decision. If it does not suspend one of them, none is suspended. It is false
+// without blocks.
 func (p *Policy) suspends(blocks []Block) bool {
 	return len(blocks) > 0 && !slices.ContainsFunc(blocks, func(b Block) bool { return !b.matches(p.Suspend) })
 }
@@ -96,7 +102,7 @@ func (p *Policy) suspends(blocks []Block) bool {
 func (b *Block) matches(patterns []string) bool {
 	for _, pattern := range patterns {
 		switch {
-		case pattern == ordered && b.Mark == "censored",
+		case pattern == ordered && b.Mark == journal.MarkText(blocklist.Censored),
 			pattern == listed && !b.Operator,
 			blocklist.MatchesDecision(pattern, b.Decision):
 			return true

@@ -11,21 +11,21 @@ import (
 	"rempart/internal/signing"
 )
 
-// RecordKind is the kind of a record of an appeal.
-type RecordKind string
+// recordKind is the kind of a record of an appeal.
+type recordKind string
 
 const (
-	filed     RecordKind = "filed"
-	suspended RecordKind = "suspended" // a change set lets the name pass until the decision
-	proved    RecordKind = "proved"    // the appellant controls the name
-	proposed  RecordKind = "proposed"  // a reviewer decided, and a second person must confirm
-	decided   RecordKind = "decided"
-	applied   RecordKind = "applied" // the change set of the decision is in the journal
+	filed     recordKind = "filed"
+	suspended recordKind = "suspended" // a change set lets the name pass until the decision
+	proved    recordKind = "proved"    // the appellant controls the name
+	proposed  recordKind = "proposed"  // a reviewer decided, and a second person must confirm
+	decided   recordKind = "decided"
+	applied   recordKind = "applied" // the decision took effect, or its change set is held
 )
 
-// Record is one step of an appeal.
-type Record struct {
-	Kind     RecordKind `json:"kind"`
+// record is one step of an appeal.
+type record struct {
+	Kind     recordKind `json:"kind"`
 	Time     int64      `json:"time"` // Unix milliseconds
 	Previous string     `json:"previous,omitempty"`
 	Number   string     `json:"number"`
@@ -40,7 +40,7 @@ type Record struct {
 	Version   uint64    `json:"version,omitempty"`   // of suspended and applied, 0 while the change set is held
 }
 
-// Filing is what the appellant wrote, and what was known of the block at that time.
+// Filing holds what the appellant wrote, and the block of the name at that time.
 type Filing struct {
 	Name     string `json:"name"` // ASCII
 	Owner    bool   `json:"owner,omitempty"`
@@ -50,7 +50,7 @@ type Filing struct {
 	Block    Block  `json:"block"`
 }
 
-// Block is what was known of a block.
+// Block describes a block of a name.
 type Block struct {
 	Entry    string   `json:"entry" doc:"The name of the entry that blocked the name: the name itself, or one above it."`
 	Category string   `json:"category" doc:"The category of the threat."`
@@ -109,7 +109,7 @@ const (
 	maxNote      = 1000      // bytes of a note
 	maxEmail     = 254       // bytes (RFC 5321 section 4.5.3.1.3)
 	maxProposals = 8         // decisions that wait for a second person, one after the other
-	maxRecords   = 32        // of one appeal
+	maxRecords   = 32        // records of one appeal
 	maxStored    = 192 << 10 // bytes of one appeal: the longest filing and maxProposals of the longest notes, in base64
 	maxLists     = 20        // lists that are recorded
 	maxEncoded   = 16 << 10  // bytes of one record
@@ -118,7 +118,7 @@ const (
 var errDamaged = errors.New("the records of the appeal are damaged")
 
 // open returns the records of a value, after checking their chain and signatures.
-func (d *Desk) open(data []byte) ([]Record, *stored, error) {
+func (d *Desk) open(data []byte) ([]record, *stored, error) {
 	var s stored
 	if len(data) > maxStored {
 		return nil, nil, fmt.Errorf("%w: %d bytes", errDamaged, len(data))
@@ -129,7 +129,7 @@ func (d *Desk) open(data []byte) ([]Record, *stored, error) {
 	if len(s.Records) == 0 || len(s.Records) > maxRecords {
 		return nil, nil, fmt.Errorf("%w: %d records", errDamaged, len(s.Records))
 	}
-	records := make([]Record, len(s.Records))
+	records := make([]record, len(s.Records))
 	previous := ""
 	for i, sealed := range s.Records {
 		r := &records[i]
@@ -154,7 +154,7 @@ func (d *Desk) open(data []byte) ([]Record, *stored, error) {
 }
 
 // add appends a record to a value, and returns the value's encoding.
-func (d *Desk) add(s *stored, r Record) ([]byte, error) {
+func (d *Desk) add(s *stored, r record) ([]byte, error) {
 	if len(s.Records) == maxRecords {
 		return nil, fmt.Errorf("appeal %s has %d records already", r.Number, maxRecords)
 	}

@@ -34,25 +34,25 @@ type Appeal struct {
 	Due      time.Time // when an answer is due
 	Proved   bool      // the appellant controls the name
 	Decision Decision  // of a decided appeal, or the one that a second person must confirm
-	Decided  time.Time // zero while it is not
+	Decided  time.Time // zero if it is undecided
 	Reviewer string    // token of the person who decided first
 	Second   string    // token of the person who confirmed
 
 	Suspension string // ID of the change set that lets the name pass until the decision; "" for none
 	ChangeSet  string // ID of the change set of the decision; "" while there is none
 	Version    uint64 // of that change set, 0 while it is held
-	IsApplied  bool   // no step of the decision is missing
+	IsApplied  bool   // the decision took effect, or its change set is held
 
 	reviewerPerson string
 	proposals      int
 }
 
-// replay returns the appeal that records describe.
-func replay(records []Record) (*Appeal, error) {
+// replay returns the appeal that its records describe. An error wraps errDamaged.
+func replay(records []record) (*Appeal, error) {
 	a := &Appeal{}
 	for i, r := range records {
 		if (r.Kind == filed) != (i == 0) {
-			return nil, fmt.Errorf("%w: record %d is of the kind %q", errDamaged, i+1, r.Kind)
+			return nil, fmt.Errorf("%w: record %d has the kind %q; only the first record has the kind %q", errDamaged, i+1, r.Kind, filed)
 		}
 		if err := a.apply(r); err != nil {
 			return nil, fmt.Errorf("%w: record %d: %w", errDamaged, i+1, err)
@@ -62,12 +62,12 @@ func replay(records []Record) (*Appeal, error) {
 }
 
 // apply adds the effect of one record.
-func (a *Appeal) apply(r Record) error {
+func (a *Appeal) apply(r record) error {
 	at := time.UnixMilli(r.Time).UTC()
 	switch r.Kind {
 	case filed:
 		if r.Filing == nil {
-			return fmt.Errorf("it holds no filing")
+			return fmt.Errorf("the kind is %q, but the filing is missing", r.Kind)
 		}
 		a.Filing, a.Number, a.Code, a.Filed, a.Due, a.State = *r.Filing, r.Number, r.Code, at, unixTime(r.Due), Open
 	case suspended:
@@ -76,7 +76,7 @@ func (a *Appeal) apply(r Record) error {
 		a.Proved = true
 	case proposed, decided:
 		if r.Decision == nil || a.State.IsDecided() {
-			return fmt.Errorf("it holds no decision, or the appeal was decided before")
+			return fmt.Errorf("the kind is %q, but the decision is missing, or an earlier record already decided the appeal", r.Kind)
 		}
 		a.decide(r, at)
 	case applied:
@@ -87,7 +87,7 @@ func (a *Appeal) apply(r Record) error {
 	return nil
 }
 
-func (a *Appeal) decide(r Record, at time.Time) {
+func (a *Appeal) decide(r record, at time.Time) {
 	a.Decision = *r.Decision
 	if a.State == Open {
 		a.Reviewer, a.reviewerPerson = r.By, r.Person
@@ -106,7 +106,7 @@ func (a *Appeal) decide(r Record, at time.Time) {
 	}
 }
 
-// check returns why a decision is not possible.
+// check returns an error, a *changeset.Error that names the invalid field, if the decision is invalid.
 func (d *Decision) check() error {
 	switch {
 	case d.Outcome.reasons() == nil:

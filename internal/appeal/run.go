@@ -9,7 +9,8 @@ import (
 // sweepEvery is the time between two readings of all appeals.
 const sweepEvery = time.Minute
 
-// Run takes the steps that nobody requests, until ctx ends: it deletes appeals whose retention ended, and takes the missing steps of decisions after a crash.
+// Run reads all appeals every minute until ctx ends. It deletes appeals whose retention ended, suspends blocks where a suspension is due and missing, and completes
+// decisions whose effect is missing, for instance after a crash.
 func (d *Desk) Run(ctx context.Context) error {
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
@@ -47,7 +48,7 @@ func (d *Desk) sweep(ctx context.Context) {
 	d.forget(present)
 }
 
-// end deletes an appeal at the end of its retention, and reports whether it did. The suspension of an undecided one ends first.
+// end deletes an appeal at the end of its retention, and reports whether it did. If the appeal is undecided, end first ends its suspension.
 func (d *Desk) end(ctx context.Context, a *Appeal) bool {
 	var err error
 	if !a.State.IsDecided() {
@@ -80,7 +81,8 @@ func (b *Block) blockers() []string {
 	return append([]string{Operators}, b.Lists...)
 }
 
-// forget drops the summaries of appeals that are not present any more, except of those that were filed since.
+// forget removes the summaries of appeals whose numbers are not in present, the appeals that a sweep read. It keeps those that were filed within the last
+// 2*sweepEvery, because the sweep may have missed them.
 func (d *Desk) forget(present map[string]bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -102,7 +104,7 @@ func (d *Desk) undecided() (n int) {
 	return n
 }
 
-// suspendedNames returns the names whose blocks are suspended until the decision about an appeal, as far as is known here.
+// suspendedNames returns the names whose blocks are suspended until the decision about an appeal, according to the summaries of this Desk.
 func (d *Desk) suspendedNames() map[string]bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -118,13 +120,13 @@ func (d *Desk) suspendedNames() map[string]bool {
 // Stats are the numbers of appeals.
 type Stats struct {
 	ByState map[State]int
-	Overdue int            // undecided ones whose answer was due
-	Oldest  time.Duration  // age of the oldest undecided one
-	Upheld  map[string]int // upheld ones by list that had blocked the name; Operators for their own blocks
-	Median  time.Duration  // from the request to the decision; 0 without a decided one
+	Overdue int            // undecided appeals whose answer was due
+	Oldest  time.Duration  // age of the oldest undecided appeal; 0 without one
+	Upheld  map[string]int // upheld appeals by list that had blocked the name; Operators for the operators' own blocks
+	Median  time.Duration  // median time from the request to the decision; 0 without a decided appeal
 }
 
-// Stats returns the numbers of appeals, as of the last step here or the last reading of all.
+// Stats returns the numbers of appeals, as of the newest reading of each appeal by this Desk.
 func (d *Desk) Stats() Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()

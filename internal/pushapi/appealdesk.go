@@ -25,7 +25,7 @@ func (a *API) openAppeals() {
 	})
 }
 
-// blocksOf returns all blocks of a name that are in force: of the name itself, and of the names above it. Changes for some servers only take part too.
+// blocksOf implements Blocks of appeal.Config. It also returns the blocks of changes that apply to some servers only.
 func (a *API) blocksOf(name string) (all []appeal.Block) {
 	wire, err := blocklist.AppendName(nil, name)
 	if err != nil {

@@ -103,7 +103,7 @@ func (a *API) registerAppeals() {
 	add(a, operation{
 		id: "decide", method: http.MethodPost, path: "/v1/appeals/{number}/decision", tag: appealsTag, roles: []Role{Reviewer}, errors: decided, publishes: true,
 		summary:     "Decide an appeal",
-		description: "If the appeal is upheld, Rempart publishes a change set that withdraws the operators' block of exactly this name, or else allows the name. A second person must confirm the decision if the file of REMPART_APPEALS demands it; by default it does so for orders from outside.",
+		description: "If the appeal is upheld, Rempart publishes a change set that withdraws the operators' block of exactly this name, or else allows the name. A second person must confirm the decision if the file of REMPART_APPEALS demands it; by default it does so for external orders.",
 	}, a.decideAppeal)
 	add(a, operation{
 		id: "confirm", method: http.MethodPost, path: "/v1/appeals/{number}/confirmation", tag: appealsTag, roles: []Role{Reviewer, Approver}, errors: decided, publishes: true,

@@ -23,8 +23,9 @@ func appealsCommand() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
 		Use: "appeals", Short: "List the public's requests for a review of a block, the oldest first", Args: cobra.NoArgs,
-		Long: `List the appeals: requests of the public for a review of a block. With --state open those that wait for a decision, with --state second those whose decision a second
-person must confirm. With --lists, show instead how many appeals were upheld by list that had blocked the name: a list with many is often wrong.
+		Long: `List the appeals: requests of the public for a review of a block. With --state open, list the appeals that wait for a decision; with --state second,
+the appeals whose decision a second person must confirm. With --lists, show instead for each list how many appeals against its blocks were upheld: a list with
+many is often wrong.
 
 The commands below decide an appeal. An upheld appeal becomes a change set that withdraws the operators' block of exactly this name, or else allows the name.
 ` + apiHelp + `
@@ -112,7 +113,7 @@ func writeUpheld(out io.Writer, upheld map[string]int) error {
 func showAppealCommand() *cobra.Command {
 	return resourceCommand(&cobra.Command{
 		Use: "show NUMBER", Short: "Show an appeal", Args: cobra.ExactArgs(1),
-		Long: `Show an appeal: what the appellant wrote, what was known of the block, and the decision.
+		Long: `Show an appeal: the text of the appellant, the block of the name at that time, and the decision.
 ` + apiHelp,
 	}, func(args []string) (string, url.Values) { return appealPath(args[0]), nil }, writeAppeal)
 }
@@ -160,8 +161,8 @@ func decideCommand(outcome appeal.Outcome) *cobra.Command {
 	}
 	cmd := &cobra.Command{
 		Use: use + " NUMBER", Short: short, Args: cobra.ExactArgs(1),
-		Long: short + `. The portal shows the reason in the appellant's language. If the file of REMPART_APPEALS demands it, by default for orders from outside, a second person must confirm the
-decision with "rempart appeals confirm".
+		Long: short + `. The portal shows the reason in the appellant's language. If the file of REMPART_APPEALS demands it, by default for external orders, a second person
+must confirm the decision with "rempart appeals confirm".
 ` + apiHelp,
 	}
 	cmd.Flags().StringVar(&why, "why", "", "the reason: "+reasons)
@@ -183,11 +184,11 @@ func confirmCommand() *cobra.Command {
 	var outcome string
 	cmd := &cobra.Command{
 		Use: "confirm NUMBER", Short: "Confirm another person's decision about an appeal", Args: cobra.ExactArgs(1),
-		Long: `Confirm the decision of another person about an appeal, so that it takes effect. The person who decided cannot confirm the decision. --outcome says which decision you
-read ("rempart appeals show"); if it was changed meanwhile, nothing is confirmed.
+		Long: `Confirm the decision of another person about an appeal, so that it takes effect. The person who decided cannot confirm the decision. Read the
+decision with "rempart appeals show", and repeat its outcome with --outcome: if the decision has another outcome by now, the command confirms nothing.
 ` + apiHelp,
 	}
-	cmd.Flags().StringVar(&outcome, "outcome", "", "the decision that you confirm: upheld or rejected")
+	cmd.Flags().StringVar(&outcome, "outcome", "", "the outcome of the decision that you confirm: upheld or rejected")
 	if err := cmd.MarkFlagRequired("outcome"); err != nil {
 		panic(err) // the flag is defined above
 	}

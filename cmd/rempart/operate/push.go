@@ -75,7 +75,7 @@ Exit code: 0 if all changes are in the journal; 1 if a change was refused or is 
 	fl.StringVar(&f.change.Reason, "reason", "", "the reason; it is recorded in the journal")
 	fl.StringVar(&f.change.Authority, "authority", "", "who decided")
 	fl.StringVar(&f.change.Decision, "decision", "", "the number that the authority gave to the decision")
-	fl.StringVar(&f.change.Mark, "mark", "", "the legal ground: blocked (the operator's own decision, the default), censored (an order from outside) or filtered (the subscriber's wish)")
+	fl.StringVar(&f.change.Mark, "mark", "", "the legal ground: blocked (the operator's own decision, the default), censored (an external order) or filtered (the subscriber's wish)")
 	fl.StringVar(&f.change.Scope, "scope", "", "subtree (a name and all below, the default), exact or below")
 	fl.StringVar(&f.start, "start", "", "start of the effect, like 2026-12-01 or 2026-12-01T08:00:00Z")
 	fl.StringVar(&f.expiry, "expiry", "", "end of the effect, like 2026-12-01 or 2026-12-01T08:00:00Z")

@@ -17,12 +17,12 @@ import (
 )
 
 const (
-	prefix  = "_rempart-appeal."
-	file    = "/.well-known/rempart-appeal.txt"
-	before  = "rempart-appeal="
-	timeout = 7 * time.Second // for all ways together: the reader waits
-	maxBody = 4 << 10         // bytes of the file that are read
-	maxTXT  = 100             // TXT records that are compared
+	prefix  = "_rempart-appeal."                // first label of the name of the TXT record
+	file    = "/.well-known/rempart-appeal.txt" // path of the file
+	before  = "rempart-appeal="                 // beginning of the text
+	timeout = 7 * time.Second                   // for all places together, because the reader waits
+	maxBody = 4 << 10                           // bytes of the file that are read
+	maxTXT  = 100                               // TXT records that are compared
 )
 
 // Checker looks for proofs. It is safe for concurrent use.
@@ -31,11 +31,12 @@ type Checker struct {
 	LookupTXT func(ctx context.Context, name string) ([]string, error)
 	// Dial connects to a host and port. Its resolver must not block the name.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// IsPublic reports whether the file of a site may be fetched from an address; nil: public addresses only, so that nobody makes this machine fetch from its own network.
+	// IsPublic reports whether the file of a site may be fetched from an address. nil allows public addresses only, so that nobody can make this machine fetch
+	// from its own network.
 	IsPublic func(netip.Addr) bool
 }
 
-// Text returns the text that proves the control of a name for the appeal with a code. It does not reveal the code.
+// Text returns the text that an appellant publishes to prove the control of a name. code is the code of the appeal, which the text does not reveal.
 func Text(code string) string {
 	sum := sha256.Sum256([]byte("ownership " + code))
 	return before + hex.EncodeToString(sum[:16])
@@ -106,7 +107,7 @@ func (c *Checker) inFile(ctx context.Context, scheme, name, text string) bool {
 	return err == nil && strings.TrimSpace(string(body)) == text
 }
 
-// dialPublic connects to a host if its address is public.
+// dialPublic connects to a host, and closes the connection with an error if IsPublic does not allow its address.
 func (c *Checker) dialPublic(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := c.Dial(ctx, network, address)
 	if err != nil {
