@@ -30,18 +30,18 @@ func (c *Continuable) until(f *fact) int64 {
 	return begin + c.Orders
 }
 
-// MatchContinued is Match for a client that continues after a warning: blocks that c describes take no part. So a further block of the name that c does not
-// describe still decides, whichever of them decides for other clients. With c nil it is Match.
+// MatchContinued returns the verdict on a name for a client that continues after a warning: that of Match without the blocks that c describes. The verdict is
+// still a block if another block reaches the name. If c is nil, MatchContinued returns the verdict of Match.
 func (v *View) MatchContinued(name []byte, enforced Categories, c *Continuable, now int64) Verdict {
 	return v.match(name, enforced, c, now)
 }
 
-// MatchAddrContinued is MatchAddr for a client that continues after a warning, as MatchContinued is Match.
+// MatchAddrContinued is like MatchContinued, for an address in an answer: it returns the verdict of MatchAddr without the blocks that c describes.
 func (v *View) MatchAddrContinued(addr netip.Addr, enforced Categories, c *Continuable, now int64) Verdict {
 	return v.matchAddr(addr, enforced, c, now)
 }
 
-// mayContinue reports whether a client may pass the block of f now, and records when that changes.
+// mayContinue reports whether a client may pass the block of f now. If so, it limits Until of the verdict to the time until which the client may.
 func (m *matcher) mayContinue(f *fact) bool {
 	until := m.continued.until(f)
 	if until <= m.now {

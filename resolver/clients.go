@@ -67,10 +67,10 @@ func (r *Resolver) SetClients(prefixes []netip.Prefix) {
 // for the first time.
 func (r *Resolver) Refused() <-chan string { return r.clients.notices }
 
-// MayAsk reports whether a client may ask, for requests that are no DNS queries: a client that may not is not counted as refused.
+// MayAsk reports whether a client may ask, like Serves, but does not record a refusal. It is for requests that are not DNS queries.
 func (r *Resolver) MayAsk(client netip.Addr) bool { return r.clients.table.Load().holds(client) }
 
-// Serves reports whether a client may ask.
+// Serves reports whether a client may ask. If not, it records the refusal, for the channel of Refused.
 func (r *Resolver) Serves(client netip.Addr) bool {
 	if r.clients.table.Load().holds(client) {
 		return true

@@ -20,8 +20,8 @@ type Grants struct {
 	Secrets  func() *grant.Secrets // returns the secrets of tokens in use
 }
 
-// continuing holds the grants of clients, and counts them.
-type continuing struct {
+// grantKeeper holds the grants of clients, and counts them.
+type grantKeeper struct {
 	blocks  blocklist.Continuable
 	seconds int64 // of a grant
 	secrets func() *grant.Secrets
@@ -30,25 +30,25 @@ type continuing struct {
 	granted, expired, foreign, notAllowed, used atomic.Uint64
 }
 
-// newContinuing returns nil if nobody may continue.
-func newContinuing(c Config) (*continuing, error) {
+// newGrantKeeper returns nil if nobody may continue.
+func newGrantKeeper(c Config) (*grantKeeper, error) {
 	switch {
 	case c.Grants.Blocks.IsZero():
 		return nil, nil
 	case len(c.Probe) <= 1, c.Grants.Secrets == nil, c.Grants.Duration < time.Second:
 		return nil, errors.New("continuing after a warning needs a probe zone, secrets and a duration")
 	}
-	return &continuing{
+	return &grantKeeper{
 		blocks: c.Grants.Blocks, seconds: int64(c.Grants.Duration / time.Second), secrets: c.Grants.Secrets, table: grants.New(0),
 	}, nil
 }
 
 // grantEnd returns when the grant of the client of q for the name ends, in seconds of the monotonic clock; 0 if there is none, or nothing is enforced.
 func (r *Resolver) grantEnd(q *wire.Query, view *blocklist.View, now clock) int64 {
-	if r.continuing == nil || !r.enforces(view) {
+	if r.grants == nil || !r.enforces(view) {
 		return 0
 	}
-	return r.continuing.table.Until(q.Client, q.Name(), now.mono)
+	return r.grants.table.Until(q.Client, q.Name(), now.mono)
 }
 
 // pass returns the verdict for the client of q. v is the verdict without a grant, a block. If the client has a grant, pass ignores the blocks that people may pass, and
@@ -58,7 +58,7 @@ func (r *Resolver) pass(q *wire.Query, v blocklist.Verdict, view *blocklist.View
 	if end == 0 {
 		return v
 	}
-	own := view.MatchContinued(q.Name(), r.enforced, &r.continuing.blocks, now.unix)
+	own := view.MatchContinued(q.Name(), r.enforced, &r.grants.blocks, now.unix)
 	if own.Action != blocklist.BlockedBy {
 		q.GrantEnd = end
 	}
@@ -71,7 +71,7 @@ func (r *Resolver) judgeFor(q *wire.Query, t target, e *cache.Answer, view *bloc
 	if end == 0 {
 		return t
 	}
-	own := r.judge(e, view, &r.continuing.blocks, now)
+	own := r.judge(e, view, &r.grants.blocks, now)
 	if own.verdict.Action != blocklist.BlockedBy {
 		q.GrantEnd = end
 	}
@@ -80,7 +80,7 @@ func (r *Resolver) judgeFor(q *wire.Query, t target, e *cache.Answer, view *bloc
 
 // useGrant counts an answer that a grant lets pass, and ends its TTLs with the grant, so that the client's own cache does not make the grant longer.
 func (r *Resolver) useGrant(q *wire.Query, now clock) {
-	r.continuing.used.Add(1)
+	r.grants.used.Add(1)
 	left := uint32(max(0, q.GrantEnd-now.mono))
 	records := wire.ReadRecords(q.Out)
 	for rr := (wire.Record{}); records.Next(&rr); {
@@ -90,10 +90,11 @@ func (r *Resolver) useGrant(q *wire.Query, now clock) {
 	}
 }
 
-// setGrant answers a query for a name with a token. If the token is valid for the client and people may continue to the name, it sets the grant. The answer is the same
-// in every case: the page that it leads to can check the token itself. Queries with one token set one grant, which ends at one time.
+// setGrant answers a query for a name with a token. If the token is valid for the client and people may continue to the name, setGrant sets the grant. The
+// answer does not depend on that: it has the address of the warning page's server, which checks the token itself. The duration of a grant begins when its token
+// was made, so all queries with one token set the same grant with the same end.
 func (r *Resolver) setGrant(q *wire.Query, zoneAt int) {
-	c, now := r.continuing, r.now()
+	c, now := r.grants, r.now()
 	_, token, part := r.probe.grants.Split(q.Name())
 	name := append(part[:len(part):len(part)], 0)
 	switch result, expiry := c.secrets().Check(token, name, q.Client, now.unix); {
@@ -111,13 +112,13 @@ func (r *Resolver) setGrant(q *wire.Query, zoneAt int) {
 	r.answerProbe(q, zoneAt)
 }
 
-// MayContinue reports whether queries for a canonical name are blocked now, and people may continue to it: the block is of the name itself, or of a target in a
-// cached answer. It asks no upstream.
+// MayContinue reports whether queries for a canonical name are blocked now, and people may continue to it. It considers blocks of the name itself and of the
+// targets of its cached answers. It asks no upstream.
 func (r *Resolver) MayContinue(name []byte) bool {
-	if r.continuing == nil {
+	if r.grants == nil {
 		return false
 	}
-	now, view, blocks := r.now(), r.set.View(), &r.continuing.blocks
+	now, view, blocks := r.now(), r.set.View(), &r.grants.blocks
 	if !r.enforces(view) {
 		return false
 	}

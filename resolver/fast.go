@@ -53,7 +53,7 @@ func (w *Worker) decideAll(queries []wire.Query, view *blocklist.View, secrets *
 	view.MatchBatch(names[:n], w.enforced, now.unix, verdicts[:n])
 	left := 0
 	for i, q := range open[:n] {
-		if verdicts[i].Action == blocklist.BlockedBy && w.continuing != nil && w.continuing.table.May(q.Client, now.mono) {
+		if verdicts[i].Action == blocklist.BlockedBy && w.grants != nil && w.grants.table.May(q.Client, now.mono) {
 			verdicts[i] = w.pass(q, verdicts[i], view, now)
 		}
 		v := w.noted(q, verdicts[i])

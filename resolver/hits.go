@@ -113,8 +113,8 @@ func (r *Resolver) Run(ctx context.Context) error {
 		select {
 		case <-ticker.C:
 			r.gatherHits()
-			if r.continuing != nil {
-				r.continuing.table.Tend(r.now().mono)
+			if r.grants != nil {
+				r.grants.table.Tend(r.now().mono)
 			}
 		case <-ctx.Done():
 			return nil

@@ -189,7 +189,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter(c.coalesced, sum(func(w *counts) *atomic.Uint64 { return &w.coalesced }))
 	counter(c.rebinding, sum(func(w *counts) *atomic.Uint64 { return &w.rebinding }))
 
-	if g := c.r.continuing; g != nil {
+	if g := c.r.grants; g != nil {
 		counter(c.grants, g.granted.Load())
 		counter(c.grantsRefused, g.expired.Load(), "expired")
 		counter(c.grantsRefused, g.foreign.Load(), "foreign")

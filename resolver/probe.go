@@ -9,7 +9,8 @@ import (
 	"rempart/internal/wire"
 )
 
-// probeZone is the zone that leads clients to the warning page's server: every name at and below it has the addresses of the page.
+// probeZone is the zone of REMPART_PROBE. Its apex and all names below it have the addresses of the warning page, so that browsers connect to the page's server;
+// answerProbe describes the exceptions.
 type probeZone struct {
 	tail       int    // length of name without its first byte; 0 if there is no zone
 	letter     byte   // with which the tail begins: comparing it first excludes nearly all names that are not in the zone
@@ -45,7 +46,7 @@ func (r *Resolver) probeUse(q *wire.Query) (use specialUse, zoneAt int, ok bool)
 	switch {
 	case at == 0 && q.Type == wire.TypeDS && r.probe.hasParent:
 		return ordinary, 0, true
-	case r.continuing != nil && (q.Type == wire.TypeA || q.Type == wire.TypeAAAA || q.Type == wire.TypeHTTPS):
+	case r.grants != nil && (q.Type == wire.TypeA || q.Type == wire.TypeAAAA || q.Type == wire.TypeHTTPS):
 		if kind, _, _ := r.probe.grants.Split(name); kind == grant.Go {
 			return grantAsked, at, true
 		}
@@ -53,8 +54,9 @@ func (r *Resolver) probeUse(q *wire.Query) (use specialUse, zoneAt int, ok bool)
 	return inProbeZone, at, true
 }
 
-// answerProbe answers a query for a name in the probe zone. The page's address has the family of the client's address, so that the page sees the client's address as
-// this resolver sees it; only if the page has no such address, it has the other family. The name of a check has an address only for clients to which the check applies.
+// answerProbe answers a query for a name in the probe zone. The name has one address of the page, of the family of the client's address, so that the page's
+// server sees the same client address as this resolver. If the page has no address of that family, the name has the address of the other family. The name of a
+// check has no address if the check does not apply to the client.
 func (r *Resolver) answerProbe(q *wire.Query, zoneAt int) {
 	addr := r.probe.ipv6
 	if q.Client.Is4() && r.probe.ipv4.IsValid() || !addr.IsValid() {

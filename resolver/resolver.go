@@ -82,8 +82,9 @@ type Config struct {
 	InfoURL          string        // web page about this resolver, in RESINFO
 	Organisation     string        // in structured errors
 	Database         string        // ID of the filtering database in which structured errors name the decision behind a block; "" for none
-	// OrderPages returns the addresses of the page that an authority prescribes for its decision; invalid ones if it prescribes none, so that the decision has the
-	// addresses above. If only one is valid, queries for addresses of the other family get no data. It must not block or allocate. nil: no authority prescribes a page.
+	// OrderPages returns the addresses of the page that an authority prescribes for an external order. decision is the ID of the order, "" for none. If both
+	// addresses are invalid, the answer has PageIPv4 or PageIPv6. If only one is valid, queries for addresses of the other family get no data. OrderPages must
+	// not block or allocate. nil: no authority prescribes a page.
 	OrderPages func(decision string) (ipv4, ipv6 netip.Addr)
 }
 
@@ -114,7 +115,7 @@ type Resolver struct {
 	blocked    blockedAnswer
 	special    map[string]specialUse
 	probe      probeZone
-	continuing *continuing // nil: nobody may continue
+	grants     *grantKeeper // nil: nobody may continue
 	keepSingle bool
 	denyBelow  bool
 	epoch      time.Time
@@ -161,7 +162,7 @@ func New(c Config) (*Resolver, error) {
 	r.clients.notices = make(chan string, kinds)
 	r.clients.table.Store(&clientTable{everyone: len(c.Clients) == 0, prefixes: c.Clients})
 	r.probe = newProbeZone(c, r.special)
-	if r.continuing, err = newContinuing(c); err != nil {
+	if r.grants, err = newGrantKeeper(c); err != nil {
 		return nil, err
 	}
 	if r.rebinding, err = newRebinding(c); err != nil {

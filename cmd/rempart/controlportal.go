@@ -22,8 +22,9 @@ import (
 	"rempart/internal/web/portal"
 )
 
-// servePortal serves the portal of a control that is alone in its process, if a setting asks for one: it answers with the set in force, and with the journal. dial
-// connects to sites without the filter.
+// servePortal serves the portal of a control that runs without an edge in its process. It does nothing if REMPART_PORTAL_LISTEN is empty. The portal looks up
+// names in the set that control publishes, and their history in the journal. dial connects to the sites of appellants, and looks up their names without the
+// filter.
 func (k *controlServer) servePortal(ctx context.Context, g *errgroup.Group, registry *prometheus.Registry, dial func(context.Context, string, string) (net.Conn, error)) error {
 	if len(k.config.PortalListen) == 0 {
 		return nil
@@ -59,7 +60,8 @@ func (k *controlServer) servePortal(ctx context.Context, g *errgroup.Group, regi
 	return nil
 }
 
-// lookup returns the verdict of the set that control publishes to all servers. Control asks no upstream, so that it does not know where a name leads.
+// lookup returns the verdict of the set that control publishes to all servers. Control asks no upstream, so it does not judge the names and addresses to which
+// a name redirects.
 func (k *controlServer) lookup(_ context.Context, name []byte, _ netip.Addr) lookup.Result {
 	view := k.control.State().View()
 	return lookup.Of(view, name, name, view.Match(name, blocklist.AllCategories, time.Now().Unix()), journal.Operator)
@@ -67,10 +69,11 @@ func (k *controlServer) lookup(_ context.Context, name []byte, _ netip.Addr) loo
 
 const (
 	historyTimeout = 5 * time.Second // for one reading of the journal
-	maxHistory     = 1000            // the newest decisions that one reading returns
+	maxHistory     = 1000            // changes that one reading returns, the newest ones
 )
 
-// history returns the decisions about a name that were applied on all servers, newest first. One reader at a time reads the journal; meanwhile others get an error.
+// history returns the changes of a name that apply to all servers, the newest first. It reads the journal for one reader at a time; meanwhile it returns an
+// error to others.
 func (k *controlServer) history(ctx context.Context, name string) ([]portal.Event, error) {
 	if !k.reading.TryLock() {
 		return nil, errors.New("the journal is being read for another reader")

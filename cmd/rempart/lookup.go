@@ -18,11 +18,11 @@ import (
 
 const (
 	lookups       = 64              // questions of readers that wait for an upstream at a time
-	lookupReserve = lookups / 2     // of these, for clients that have few
+	lookupReserve = lookups / 2     // of these, for clients with few such questions
 	lookupTimeout = 3 * time.Second // for the upstreams' answers to a reader's question
 )
 
-// nameLookup answers for the pages what a client of this server gets for a name.
+// nameLookup looks up for the pages which answer a client of this server gets for a name, and why.
 type nameLookup struct {
 	server *server
 	places *fair.Places[netip.Prefix]
@@ -32,8 +32,9 @@ func newNameLookup(s *server) *nameLookup {
 	return &nameLookup{s, fair.New[netip.Prefix](lookups, lookupReserve)}
 }
 
-// lookup returns what queries for a canonical name get. If the name itself passes, the names and addresses in its answer decide, for which an upstream may be
-// asked: only if the reader may ask this server, and if not too many readers wait. Otherwise the result is that of the name itself.
+// lookup returns the result of queries for a canonical name. If the name itself passes, the names and addresses in its answer decide. lookup gets this answer,
+// from an upstream if necessary, only if client may ask this server and not too many readers wait for upstreams. Otherwise it returns the result of the name
+// alone.
 func (l *nameLookup) lookup(ctx context.Context, name []byte, client netip.Addr) lookup.Result {
 	x := l.server.resolver.ExplainName(name)
 	if !x.Special && x.Verdict.Action == blocklist.Pass && l.server.resolver.MayAsk(client) {
@@ -49,7 +50,7 @@ func (l *nameLookup) lookup(ctx context.Context, name []byte, client netip.Addr)
 	return l.describe(x, name, false)
 }
 
-// describe puts the resolver's explanation into words.
+// describe returns the result for the resolver's explanation of a name. unsure means that the upstream resolvers gave no answer.
 func (l *nameLookup) describe(x resolver.Explanation, name []byte, unsure bool) lookup.Result {
 	judged := name
 	if x.Target != nil {

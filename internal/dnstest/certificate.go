@@ -17,10 +17,10 @@ import (
 	"time"
 )
 
-// Certificate issues a certificate with a new ECDSA key. It is signed by another certificate, or, if by is nil, by itself.
+// Certificate issues a certificate with a new ECDSA key. The certificate by signs it; if by is nil, it is self-signed.
 //
-// What the template leaves out is filled in: the serial number, the subject from the first of the DNS names, and a validity from two hours ago to tomorrow. A
-// certificate may sign messages, and that of an authority also certificates.
+// Certificate sets the fields that the template leaves empty: the serial number, the subject (the first DNS name), and a validity from two hours ago until 24
+// hours from now. The key usage is always digitalSignature, and for an authority (IsCA) also keyCertSign.
 func Certificate(t testing.TB, template *x509.Certificate, by *tls.Certificate) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -68,7 +68,7 @@ func Authority(t testing.TB, name string) tls.Certificate {
 	return Certificate(t, &x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true}, nil)
 }
 
-// SelfSigned returns a certificate for a server at 127.0.0.1 with a name, which is its own authority.
+// SelfSigned returns a self-signed certificate for a server at 127.0.0.1 with a name. Clients can use it as their authority.
 func SelfSigned(t testing.TB, name string) tls.Certificate {
 	t.Helper()
 	template := loopback(name)

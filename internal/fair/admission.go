@@ -9,8 +9,8 @@ import (
 type Class struct {
 	Conns     int  // maximum of open connections
 	PerClient int  // maximum of open connections of one client
-	Evict     bool // in a full class, a new connection may take the place of one of the client that has most
-	Margin    int  // how many more connections than the new one's client that client must have
+	Evict     bool // if the class is full, a new connection may replace a connection of the clients with the most connections in the class
+	Margin    int  // for that, these clients must have at least this many connections more than the client of the new one already has
 }
 
 // Admission bounds the open connections of a server, in classes. A client is identified as Client does. C is a connection. The methods may be called concurrently.
@@ -31,8 +31,8 @@ type seat struct {
 	class  int
 }
 
-// NewAdmission returns an Admission without connections. A class is named by its index. lastUse returns when a connection was used last: of the connections of one
-// client, the one with the lowest number is evicted.
+// NewAdmission returns an Admission without connections. The index of a class identifies it. lastUse returns the time of the last use of a connection, in any
+// unit: of the connections of the clients with the most connections, the one with the lowest time is evicted.
 func NewAdmission[C comparable](lastUse func(C) int64, classes ...Class) *Admission[C] {
 	return &Admission[C]{lastUse: lastUse, classes: classes, open: map[C]seat{}, clients: map[seat]int{}, taken: make([]int, len(classes))}
 }
@@ -58,8 +58,8 @@ func (a *Admission[C]) Admit(c C, from netip.Addr, class int) (ok bool, evicted 
 	return true, evicted
 }
 
-// victim returns the connection that has been without use for longest, of the client with most connections in the class of at; of several such clients, of any of
-// them. It returns false if the class does not evict or those clients have too few connections.
+// victim returns the connection that a new connection of at may replace: the one with the earliest last use, among all connections of the clients with the most
+// connections in the class. It returns false if the class does not evict, or if these clients do not have Margin connections more than the client of at.
 func (a *Admission[C]) victim(at seat, of Class) (victim C, ok bool) {
 	if !of.Evict {
 		return victim, false

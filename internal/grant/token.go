@@ -29,8 +29,8 @@ const (
 // purpose begins every message that is authenticated, so that no other use of the same secrets gives a valid token.
 const purpose = "rempart continue\x00"
 
-// Secrets are the secrets of tokens: the first one makes them, all are accepted. Servers with the same secrets accept each other's tokens. Secrets never change,
-// and the methods are safe for concurrent use.
+// Secrets authenticate tokens. New tokens use the first secret; Check accepts tokens that were made with any of them. Servers with the same secrets accept each
+// other's tokens. A Secrets is immutable, and its methods are safe for concurrent use.
 type Secrets struct{ all []secret.Secret }
 
 // Random returns one random secret, for a server that shares its tokens with no other.

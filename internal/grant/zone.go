@@ -1,8 +1,9 @@
-// Package grant holds what the warning page and the resolver share about grants. A grant lets one client reach one blocked name for a limited time, after the
-// client has read the warning and chosen to continue.
+// Package grant defines the names and tokens by which the warning page asks the resolver for a grant. A grant lets one client reach one blocked name, and the names
+// below it, for a limited time, after a person has read the warning and chosen to continue.
 //
-// The page offers the name ASK.ask.ZONE, at which a second page asks for a confirmation: its link leads to TOKEN.ASK.go.ZONE. The DNS query for this name
-// carries the token to the server that answers the client's queries, which stores the grant. ZONE is REMPART_PROBE, which every resolver answers itself.
+// For a blocked name NAME, the warning page links to the host NAME.ask.ZONE. The page at that host asks for a confirmation. Its form is sent to the host
+// TOKEN.NAME.go.ZONE. The browser's DNS query for this host carries the token to the server that answers the client's queries, and that server stores the grant.
+// ZONE is the zone of REMPART_PROBE, whose names Rempart answers itself.
 package grant
 
 import (
@@ -15,9 +16,9 @@ import (
 type Kind uint8
 
 const (
-	Other Kind = iota // no purpose here
-	Ask               // the page that asks for a confirmation
-	Go                // the confirmation: a query for it sets a grant
+	Other Kind = iota // any other name
+	Ask               // NAME.ask.ZONE, the host of the page that asks for a confirmation
+	Go                // TOKEN.NAME.go.ZONE: a query for it sets a grant
 )
 
 // The labels of the names of Ask and Go, next to the zone, in wire format.

@@ -1,7 +1,9 @@
-// Package probe holds what the resolver and the pages share about the names by which a browser checks whether its device uses this server, and how.
+// Package probe defines the names by which a browser checks whether its device uses this server, and by which transport and address family. The resolver answers
+// queries for these names, and a page contains pictures at them.
 //
-// The name NONCE.CHECK.ZONE has an address only for a client to which the check applies: a browser that reaches it there shows a sign. NONCE is any label, so that
-// no cache has the name. ZONE is REMPART_PROBE, which this server answers itself. Nothing is stored.
+// A check has the name NONCE.CHECK.ZONE. The resolver returns an address for it only if the check applies to the client, so the browser loads the picture only
+// then. NONCE is any label; pages use a new random one, so that no cache holds the name. ZONE is the zone of REMPART_PROBE, whose names this server answers
+// itself. Nothing is stored.
 package probe
 
 import (
@@ -23,7 +25,7 @@ const (
 	QUIC
 	IPv4
 	IPv6
-	Other // the client also uses a resolver that is not this server: only the public DNS has an address for it
+	Other // the client also uses another resolver: this server returns no address for the name, and the public DNS does
 	Checks
 )
 
@@ -74,7 +76,7 @@ func (c Check) Applies(q *wire.Query) bool {
 // Host returns the name of a check in a zone in text form.
 func (c Check) Host(nonce, zone string) string { return nonce + "." + labels[c] + "." + zone }
 
-// NewNonce returns a new first label of such names.
+// NewNonce returns a random label for Host, of 80 bits.
 func NewNonce() string { return strings.ToLower(rand.Text()[:16]) }
 
 // IsPublic reports whether the public DNS can have names in a zone in text form, so that Other can apply.

@@ -19,8 +19,8 @@ const (
 	maxKnownClients     = 4096
 )
 
-// The classes of connections. Unknown clients cannot take the places of known ones, from any number of addresses; of unknown clients, a new one takes the place of the oldest
-// connection of the client that has most.
+// The classes of connections. Unknown clients cannot take the places of known ones, from any number of addresses. If the places of unknown clients are in use,
+// a new connection replaces the oldest connection of the clients with the most connections.
 const (
 	known = iota
 	unknown

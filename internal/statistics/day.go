@@ -1,5 +1,6 @@
-// Package statistics makes the public statistics of a server: what it blocked each day, by category and list, and the size of its lists. They contain no name and
-// no client, and no number that few clients share.
+// Package statistics makes the public statistics of a server. For each day (UTC) they contain the number of queries, the numbers of blocked queries by
+// category, list and policy, the sizes of the set and of its lists, and the numbers of appeals. They contain no queried name and no client. Counts of what
+// clients did are rounded down, and suppressed below a least count, because few clients may share a small count.
 package statistics
 
 import (

@@ -65,14 +65,14 @@ func New(c Config) (*Recorder, error) {
 	if err == nil {
 		err = json.Unmarshal(data, &r.today)
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) { // the day begins again; Run says if the folder cannot be used
-		c.Log.Warn("the statistics of today cannot be read, and begin again", "file", todayFile, "error", err)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) { // Run logs an error if the folder cannot be used
+		c.Log.Warn("reading the statistics of today failed; the counts of today start again at 0", "file", todayFile, "error", err)
 		r.today = day{}
 	}
 	return r, nil
 }
 
-// Run records until ctx ends.
+// Run calls Record every few minutes until ctx ends, and then once more. It logs an error of Record, but only once if the next calls fail too.
 func (r *Recorder) Run(ctx context.Context) error {
 	t := time.NewTicker(every)
 	defer t.Stop()
@@ -95,8 +95,8 @@ func (r *Recorder) Run(ctx context.Context) error {
 	}
 }
 
-// Record adds what happened since the last call, and writes the public numbers of the stored day if that day is over. What happens in the few minutes around midnight may be
-// counted on the next day.
+// Record adds the growth of the counters since the last call to the counts of today, and stores them. If the stored day is over, Record first writes the public
+// numbers of that day. Growth between the last call before midnight (UTC) and the first one after it is added to the new day.
 func (r *Recorder) Record() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -105,7 +105,7 @@ func (r *Recorder) Record() error {
 		r.today = day{Date: date, Sizes: sizes}
 	}
 	if r.today.Date != date {
-		if r.today.Date < date { // otherwise the clock was wrong, and the day never was
+		if r.today.Date < date { // a stored day in the future is dropped without publication: the clock was wrong
 			if err := r.publish(&sizes); err != nil {
 				return err
 			}

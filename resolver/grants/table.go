@@ -17,11 +17,11 @@ const (
 	perNetwork = 48 // grants of one network (IPv4 /24, IPv6 /48) at a time
 )
 
-// Table is a bounded number of grants. It holds neither addresses nor names, but hashes under a random key that changes every day. Its methods may be called
-// concurrently. Until takes no lock.
+// Table holds a bounded number of grants. It holds neither addresses nor names, but hashes of them under a random key that changes every day. Its methods may
+// be called concurrently. May and Until take no lock.
 //
-// All grants of a network share one bucket, which a hash of the network chooses. So a network can push out grants of the few networks with which it shares the
-// bucket, and only down to the places that perNetwork leaves.
+// All grants of a network are in one bucket, which a hash of the network chooses. So a network can displace only grants of the few networks in the same bucket,
+// and leaves them at least places-perNetwork places in all.
 //
 // Times are seconds of a clock that never decreases, at least 0.
 type Table struct {
@@ -56,13 +56,13 @@ func New(now int64) *Table {
 	return t
 }
 
-// May reports whether a client may have a grant at now. It is cheap, and false for nearly all clients that have none.
+// May reports whether a client may have a grant at now. It is cheap. It is true for every client with a grant, and false for nearly all others.
 func (t *Table) May(client netip.Addr, now int64) bool {
 	return now < t.latest.Load() && t.filters.Load().may(client)
 }
 
-// Until returns the end of the grant by which a client may reach a canonical name at now; 0 if it has none. Of several grants it is the latest end. Until
-// allocates nothing.
+// Until returns the end of the grant by which a client may reach a canonical name at now; 0 if it has none. If several grants apply, Until returns the latest
+// end. It allocates nothing.
 func (t *Table) Until(client netip.Addr, name []byte, now int64) int64 {
 	if !t.May(client, now) {
 		return 0
@@ -104,8 +104,8 @@ func (t *Table) find(k *key, own, network netip.Prefix, name []byte, now int64) 
 	return until
 }
 
-// Grant lets a client reach a canonical name and the names below it from now until end. If the client has such a grant already, the later end applies. If the client,
-// its network or the bucket has no place left, the new grant replaces the one that ends first.
+// Grant lets a client reach a canonical name and the names below it from now until end. If the client already has a grant for this name, the later end applies.
+// If the client, its network or the bucket has no place left, the new grant replaces the grant of the client, of the network or of the bucket that ends first.
 func (t *Table) Grant(client netip.Addr, name []byte, end, now int64) {
 	if end <= now {
 		return
@@ -127,7 +127,7 @@ func (t *Table) Grant(client netip.Addr, name []byte, end, now int64) {
 	t.latest.Store(max(t.latest.Load(), end))
 }
 
-// choose returns the place for a grant, and the end of the same grant if it is there already.
+// choose returns the place for a grant, and the end of the same grant if the bucket already holds it, else 0.
 func (b *bucket) choose(who uint32, hash uint64, now int64) (place int, have int64) {
 	free := -1
 	var client, network, all oldest
@@ -158,7 +158,7 @@ func (b *bucket) choose(who uint32, hash uint64, now int64) (place int, have int
 	return all.place, 0
 }
 
-// oldest is the grant that ends first among n.
+// oldest is the grant that ends first, among n grants that see was called with.
 type oldest struct {
 	n, place int
 	end      int64
@@ -171,7 +171,7 @@ func (o *oldest) see(place int, end int64) {
 	o.n++
 }
 
-// Tend replaces the key when its day has ended, and removes what has ended. Call it every few seconds.
+// Tend replaces the key when its day has ended, and removes the grants that have ended. The caller calls it every few seconds.
 func (t *Table) Tend(now int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

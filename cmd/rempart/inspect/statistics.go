@@ -14,8 +14,9 @@ func statisticsCommand() *cobra.Command {
 	var most int
 	cmd := &cobra.Command{
 		Use: "statistics", Short: "Print the public statistics of this server", Args: cobra.NoArgs,
-		Long: `Print the public statistics of the server on this machine as CSV: what it blocked on each day, by category and list, and the size of its lists. They contain no queried
-name and no client. Numbers are rounded down to multiples of REMPART_STATISTICS, and empty below it. A day is complete, and printed, after its end in UTC.`,
+		Long: `Print the public statistics of the server on this machine as CSV: for each day, the queries, the blocked queries by category, list and policy, and the sizes of the set
+and its lists. They contain no queried name and no client. Counts of queries and of appeals are rounded down to multiples of REMPART_STATISTICS; smaller counts are
+left empty. The numbers of a day appear when the day is over (UTC).`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if schema {
 				_, err := fmt.Fprint(cmd.OutOrStdout(), statistics.Schema)
@@ -27,7 +28,7 @@ name and no client. Numbers are rounded down to multiples of REMPART_STATISTICS,
 			}
 			rows, err := statistics.Read(filepath.Join(of.config.DataDir, statistics.Folder), most)
 			if err != nil {
-				return fmt.Errorf("%w (run it as the server's user, or as root)", err)
+				return fmt.Errorf("reading the statistics failed: %w; run this command as the server's user, or as root", err)
 			}
 			if asJSON {
 				return statistics.WriteJSON(cmd.OutOrStdout(), rows)
@@ -37,6 +38,6 @@ name and no client. Numbers are rounded down to multiples of REMPART_STATISTICS,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
 	cmd.Flags().BoolVar(&schema, "schema", false, "print the description of the columns (Table Schema) instead")
-	cmd.Flags().IntVar(&most, "days", 30, "the number of days, the newest ones")
+	cmd.Flags().IntVar(&most, "days", 30, "the number of days to print, the newest ones")
 	return cmd
 }

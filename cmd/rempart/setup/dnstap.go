@@ -9,10 +9,10 @@ import (
 	"rempart/internal/dnstap"
 )
 
-// Tap sends a sample of the answers to the collector of REMPART_DNSTAP, and has metrics.
+// Tap sends a sample of the answers to the collector of REMPART_DNSTAP. It is a prometheus.Collector of its metrics.
 type Tap struct{ *dnstap.Tap }
 
-// NewTap returns the Tap that the settings name; nil if they name none. It sends nothing of the zone except, a canonical name.
+// NewTap returns a Tap for the collector of REMPART_DNSTAP; nil if none is set. except is the canonical name of a zone: answers for its names are not sent.
 func NewTap(c *config.Config, except []byte, version string, log *slog.Logger) *Tap {
 	if c.Dnstap.Addr == nil {
 		return nil

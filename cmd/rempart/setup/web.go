@@ -33,8 +33,9 @@ type Web struct {
 	Log      *slog.Logger
 }
 
-// Serve serves w until ctx ends, with limits on the time and size of requests. If all connections are taken, a new client takes the place of the oldest connection of
-// the clients that have most, so that nobody keeps others from the pages. Serve returns w.Addr with the port in use, which is another one if the port of w.Addr is 0.
+// Serve starts goroutines of g that serve w until ctx ends, with limits on the time and size of requests. If all connections are in use and a client with fewer
+// connections connects, the oldest connection of the clients with the most connections is closed, so that no client keeps others from the pages. Serve returns w.Addr with
+// the port in use, which is another one if the port of w.Addr is 0.
 func (w Web) Serve(ctx context.Context, g *errgroup.Group) (netip.AddrPort, error) {
 	l, addr, err := WebListener(w.Addr, w.Variable)
 	if err != nil {
@@ -74,8 +75,8 @@ func WebListener(addr netip.AddrPort, variable string) (net.Listener, netip.Addr
 	return l, netip.AddrPortFrom(addr.Addr(), uint16(l.Addr().(*net.TCPAddr).Port)), nil
 }
 
-// fairListener accepts a bounded number of connections. In a full one, a new client takes the place of the oldest connection of the clients that have most: a page is
-// served within milliseconds, so that a connection that is older than all others is a slow one.
+// fairListener accepts a bounded number of connections. If all are in use, a new connection replaces the oldest connection of the clients with the most
+// connections, if its own client has fewer; otherwise it is closed. A page is served within milliseconds, so the oldest connection is most likely a slow one.
 type fairListener struct {
 	net.Listener
 	admission *fair.Admission[*fairConn]

@@ -1,4 +1,5 @@
-// Package authority knows the authorities whose decisions have an information page of their own: its address, or its text.
+// Package authority reads the file of REMPART_AUTHORITIES: the authorities that order blocks, with the text and the link that pages show for their decisions,
+// and with the addresses of a page of the authority's own, which DNS answers contain.
 package authority
 
 import (
@@ -12,17 +13,17 @@ import (
 	"rempart/internal/tomlfile"
 )
 
-// Authority is an authority, and the information that it prescribes for its decisions.
+// Authority is an authority with the information that it prescribes for its decisions.
 type Authority struct {
 	Name      string            `toml:"name"`
-	Decisions []string          `toml:"decisions"` // IDs of decisions; one that ends with "*" stands for all IDs that begin so
+	Decisions []string          `toml:"decisions"` // IDs of its decisions; "arcom-*" is every ID that begins with "arcom-"
 	Link      string            `toml:"link"`      // https URL of the authority's own page; "" for none
 	Text      map[string]string `toml:"text"`      // for readers, by language tag
-	IPv4      netip.Addr        `toml:"ipv4"`      // of the authority's own page, for DNS answers; not valid: the warning page's
+	IPv4      netip.Addr        `toml:"ipv4"`      // of the authority's own page, for DNS answers; if IPv6 is not valid either: those of the warning page
 	IPv6      netip.Addr        `toml:"ipv6"`
 }
 
-// Table finds the authority of a decision. A nil Table knows none. It is immutable.
+// Table holds the authorities of a file. It is immutable. A nil *Table holds none.
 type Table struct{ all []Authority }
 
 // Parse reads a file of authorities (TOML). The error names the authority and the key.

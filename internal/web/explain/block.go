@@ -1,4 +1,4 @@
-// Package explain says what is known of a block, in the language of the reader: the same on the warning page and on the portal.
+// Package explain describes a block in the language of the reader. The warning page and the portal show the same description.
 package explain
 
 import (
@@ -17,7 +17,7 @@ import (
 //go:embed known.html
 var Template string
 
-// Block is what is known of a block. Empty fields are unknown.
+// Block describes a block. Empty fields are unknown.
 type Block struct {
 	Lang      *texts.Language // of all texts except those of the authority
 	Name      string          // as readers write it
@@ -43,7 +43,8 @@ type Authority struct {
 	Link string
 }
 
-// Of describes the block of a name. organisation runs this filter; of is the authority of the decision, nil for none.
+// Of describes the block of a name. organisation is the name of the organisation that runs this filter; of is the authority of the decision, nil if no file
+// names it.
 func Of(found *lookup.Result, lang *texts.Language, organisation string, of *authority.Authority) *Block {
 	category := lang.CategoryOf(found.Category)
 	b := &Block{
@@ -54,7 +55,7 @@ func Of(found *lookup.Result, lang *texts.Language, organisation string, of *aut
 	switch found.Mark {
 	case blocklist.Censored:
 		b.Ground, why = lang.Portal.GroundCensored, lang.Page.Ordered
-		b.Decider = lang.Portal.GroundCensored // which authority is known below, if a file names it
+		b.Decider = lang.Portal.GroundCensored // replaced below by the name of the authority, if a file names it
 	case blocklist.Filtered:
 		b.Ground, why = lang.Portal.GroundFiltered, lang.Page.Requested
 	default:

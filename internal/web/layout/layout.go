@@ -91,32 +91,32 @@ func (s *Site) ParseAll(files fs.FS, shared string, names ...string) (map[string
 	return all, nil
 }
 
-// Language returns the language of a request: its parameter "lang", else its Accept-Language field.
+// Language returns the language of the page for a request, which the parameter "lang" selects, or else the header field Accept-Language.
 func (s *Site) Language(r *http.Request) *texts.Language {
 	return s.catalogue.Choose(r.URL.Query().Get("lang"), r.Header.Get("Accept-Language"))
 }
 
-// Page is a page to write.
+// Page describes a page for Write.
 type Page struct {
-	Template *template.Template // of Parse
+	Template *template.Template // returned by Parse
 	Status   int
 	Title    string
-	Data     any        // for the template
+	Data     any        // for the template "main"
 	Keep     url.Values // parameters that the links to other languages keep
-	FormTo   string     // source to which the form of the page is sent, as in a policy; "" if it has none
-	Objects  string     // source of the pictures of the page; "" if it has none
+	FormTo   string     // CSP source expression of the URL to which the form of the page is sent; "" if the page has no form
+	Objects  string     // CSP source expression of the pictures of the page; "" if it has none
 	Links    []Link     // to the other pages of the site
-	Kept     bool       // what the reader writes on the page is stored
+	Kept     bool       // the text that the reader writes on the page is stored
 	Refresh  string     // content of the refresh directive; "" for none
 }
 
 // Link is a link to another page of the site.
 type Link struct {
 	Address, Text string
-	Current       bool // it is the page itself
+	Current       bool // the link is to the page that contains it
 }
 
-// Content is what templates get: a page, and what the site adds to every page.
+// Content is the data of the templates: a page, and the fields that the site sets on every page.
 type Content struct {
 	Page
 	Lang         *texts.Language
@@ -132,7 +132,8 @@ type languageLink struct {
 	Current   bool
 }
 
-// Write answers a request with a page in the language that Language returned. It ends the connection after a request with a body, which is not read.
+// Write answers a request with a page in a language that Language returned. It does not read the body of the request; if there is one, the connection is closed
+// after the answer.
 func (s *Site) Write(w http.ResponseWriter, r *http.Request, lang *texts.Language, p Page) {
 	c := Content{Page: p, Lang: lang, Organisation: s.organisation, Style: s.style}
 	for _, l := range s.catalogue.Languages() {
@@ -170,7 +171,7 @@ func (s *Site) headers(h http.Header, p Page) {
 		return text
 	}
 	h.Set("Content-Security-Policy", s.policy+source(p.FormTo)+"; object-src "+source(p.Objects)+"; frame-src "+source(p.Objects))
-	h.Set("X-DNS-Prefetch-Control", "off") // looking up the name of a link would reveal it, and may have an effect
+	h.Set("X-DNS-Prefetch-Control", "off") // a browser that looks up the names of links reveals them, and a query for some names sets a grant
 	h.Set("Cache-Control", "no-store")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -180,8 +181,7 @@ func (s *Site) headers(h http.Header, p Page) {
 	h.Set("Permissions-Policy", "interest-cohort=()")
 }
 
-// Robots answers requests for the files that browsers and search engines ask every site for, and reports whether it did: there is no icon, and nothing is to be
-// indexed.
+// Robots answers a request for /favicon.ico (there is none) or /robots.txt (which forbids search engines to read the site), and reports whether it did.
 func Robots(w http.ResponseWriter, r *http.Request) bool {
 	switch r.URL.Path {
 	case "/favicon.ico":

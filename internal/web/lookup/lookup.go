@@ -1,4 +1,4 @@
-// Package lookup describes what a client gets for a name, and why, for the pages that the public sees.
+// Package lookup describes the answer that a client gets for a name, and the reason for it, for the public pages.
 package lookup
 
 import (
@@ -13,7 +13,7 @@ import (
 	"rempart/blocklist"
 )
 
-// Outcome is what a client gets for a name.
+// Outcome is the kind of answer that a client gets for a name.
 type Outcome uint8
 
 const (
@@ -21,24 +21,24 @@ const (
 	Allowed                 // the same, because the operator allows the name
 	Blocked                 // the answer of a block
 	Reserved                // an answer of this server's own: the name is a special-use name
-	Withheld                // no data: the name leads to an address of the local network
+	Withheld                // no data: the answer of the upstream resolvers contains an address of the local network
 )
 
-// Result is what a client gets for a name, and why.
+// Result describes the answer that a client gets for a name, and the entry that decides it.
 type Result struct {
 	Name     string // ASCII
 	Outcome  Outcome
-	Target   string // the name or address in the answer that is blocked; "": the name itself
+	Target   string // the blocked name or address in the answer; "" if the name itself is blocked, or nothing is
 	Entry    string // name of the deciding entry; "" if no entry decides
 	Category blocklist.Category
 	Mark     blocklist.Mark
-	Lists    []string  // that block the name, as readers know them; without the operators' own decisions
+	Lists    []string  // the lists behind the entry, as ListName returns them; without the operators
 	Operator bool      // an operator decided, possibly in addition to lists
 	Decision string    // ID of the decision; "" for none
 	Since    time.Time // zero: unknown
 	Until    time.Time // zero: no end
 	Observed bool      // blocks are not enforced: the name passes for now
-	Unsure   bool      // the upstream resolvers did not answer, so that it is unknown where the name leads
+	Unsure   bool      // the upstream resolvers did not answer, so it is unknown whether the name redirects to a blocked one
 	Version  uint64    // of the set
 }
 

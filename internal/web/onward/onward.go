@@ -1,7 +1,8 @@
-// Package onward makes and reads the URLs by which a reader of the warning page continues to a blocked name. It renders nothing: the page does.
+// Package onward makes and parses the URLs by which a reader of the warning page continues to a blocked name. Packages warning and probezone render the pages.
 //
-// The page offers a URL of kind Ask (Offer). At that URL it asks for a confirmation, and links to a URL of kind Go (Confirm). The DNS query of the browser for the
-// host of that URL sets the grant in the server that answers the reader's queries. Package grant describes the names.
+// The warning page links to a URL of kind Ask, which Offer returns. The page at that URL asks for a confirmation, with a form whose URL is of kind Go, which
+// Confirm returns. The browser's DNS query for the host of the second URL sets the grant in the server that answers the reader's queries. Package grant
+// describes the hosts.
 package onward
 
 import (

@@ -34,7 +34,7 @@ type FieldError string
 
 func (f FieldError) Error() string { return "the field " + string(f) + " is wrong" }
 
-// Filing is what a reader wrote, and what was known of the block.
+// Filing holds what a reader wrote, and the block of the name at that time.
 type Filing struct {
 	Owner    bool
 	Reason   string
@@ -238,7 +238,7 @@ func (p *Portal) receiptOf(r *http.Request, lang *texts.Language, a *Appeal, tri
 // maxHost is the longest Host field that is repeated in a page, in bytes.
 const maxHost = 260
 
-// origin returns the beginning of the addresses of this site: the configured one, or else as the reader reached it.
+// origin returns the scheme and host of the URLs of this site, like https://filter.isp.example: the configured ones, or else those of the request.
 func (p *Portal) origin(r *http.Request) string {
 	if p.config.Address != "" {
 		return p.config.Address
@@ -246,7 +246,7 @@ func (p *Portal) origin(r *http.Request) string {
 	return reached(r)
 }
 
-// reached returns the beginning of the addresses of this site as the reader reached it; "" if the Host field is too long.
+// reached returns the scheme and host of a request; "" if the Host field is too long.
 func reached(r *http.Request) string {
 	switch {
 	case len(r.Host) > maxHost:

@@ -30,7 +30,7 @@ type Config struct {
 	Parse func(text string) ([]byte, error)
 	// Lookup returns what queries for a canonical name get. client is the reader; a reader who may not ask the resolver causes no query to an upstream.
 	Lookup func(ctx context.Context, name []byte, client netip.Addr) lookup.Result
-	// History returns the decisions of the past about a name, newest first; nil if there is no journal here.
+	// History returns the past changes of a name, the newest first; nil if there is no journal here.
 	History func(ctx context.Context, name string) ([]Event, error)
 	// QRCode returns a QR code of a text as the data of an SVG path, and the width of its square in units of the path. nil: the page of the devices has no code.
 	QRCode      func(text string) (data string, size int, err error)
@@ -46,7 +46,7 @@ type Config struct {
 	Now         func() time.Time         // nil: time.Now
 }
 
-// Event is a decision of the past about a name.
+// Event is a past change of a name.
 type Event struct {
 	Time time.Time
 	Do   Act
@@ -54,7 +54,7 @@ type Event struct {
 	By   string // the list or the authority; "" for the operators of this filter
 }
 
-// Act is what a decision did.
+// Act is the effect of a change.
 type Act uint8
 
 const (

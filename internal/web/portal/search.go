@@ -28,7 +28,7 @@ type searchContent struct {
 	IsHome  bool
 }
 
-// eventLine is a decision of the past in the language of the reader.
+// eventLine is a past change of the name in the language of the reader.
 type eventLine struct{ Date, Text, Name, By string }
 
 // maxTyped is the longest text that is searched for, in bytes: a whole address, which may be long.
@@ -90,7 +90,7 @@ func repeatable(typed string) string {
 	return typed
 }
 
-// describe sets what the filter does with the name, and why.
+// describe sets the heading, the text and the description of the block, according to c.Result.
 func (p *Portal) describe(c *searchContent, lang *texts.Language) {
 	t, found := &lang.Portal, c.Result
 	switch found.Outcome {
@@ -115,10 +115,10 @@ func (p *Portal) describe(c *searchContent, lang *texts.Language) {
 	c.Block.InDetail = true
 }
 
-// maxEvents is the number of decisions of the past that a page shows.
+// maxEvents is the number of past changes of a name that a page shows.
 const maxEvents = 20
 
-// recall sets the decisions of the past. Without an answer of the journal the page shows none.
+// recall sets the newest past changes of the name. If there is no journal, or reading it fails, the page has no history.
 func (p *Portal) recall(ctx context.Context, c *searchContent, lang *texts.Language) {
 	if p.config.History == nil {
 		return

@@ -1,5 +1,5 @@
-// Package probezone serves the pages of the names in REMPART_PROBE, which lead every client of this server to the warning page's server: the confirmation before a
-// reader continues to a blocked site, and the check whether a device uses this server. It stores nothing.
+// Package probezone serves the pages of the zone REMPART_PROBE, whose names have the addresses of the warning page's server. One page asks for a confirmation
+// before a reader continues to a blocked site, and another one shows whether a device uses this server. The package stores nothing.
 package probezone
 
 import (

@@ -6,7 +6,7 @@ import (
 	"net"
 )
 
-// maxHello is the number of bytes in which a ClientHello must be complete. Those of browsers have about 2,000.
+// maxHello is the largest size of a ClientHello that is read, in bytes. A ClientHello of a browser has about 2,000.
 const maxHello = 16 << 10
 
 // errHelloTooLong is the error of a ClientHello above maxHello.
@@ -17,8 +17,9 @@ var errHelloRead = errors.New("the ClientHello has been read")
 
 // readServerName reads a ClientHello and returns the server name in it (SNI), "" if it has none. It sends nothing.
 //
-// crypto/tls parses the ClientHello, as for the encrypted transports. This package sends the alert itself, because crypto/tls sends unrecognized_name only where it
-// looks for a certificate, which is after the key exchange, and other alerts before.
+// crypto/tls parses the ClientHello, and readServerName then ends the handshake with an error. crypto/tls would send the alert internal_error for it, which
+// helloConn drops; it sends unrecognized_name only when it looks for a certificate, in TLS 1.3 after the costly key exchange. So this package sends that alert
+// itself.
 func readServerName(c net.Conn) (name string, err error) {
 	server := tls.Server(&helloConn{Conn: c, left: maxHello}, &tls.Config{
 		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {

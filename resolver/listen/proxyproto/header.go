@@ -1,4 +1,5 @@
-// Package proxyproto reads the headers by which proxies name their clients: the PROXY protocol, version 2.
+// Package proxyproto reads the address of a client as a proxy states it: in a header of the PROXY protocol, version 2, or in the HTTP fields Forwarded and
+// X-Forwarded-For.
 package proxyproto
 
 import (
@@ -8,8 +9,8 @@ import (
 	"net/netip"
 )
 
-// The header of the PROXY protocol, version 2 (https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt section 2.2): a proxy sends it before a connection or a
-// datagram of a client. Version 1 is text, exists for TCP only, and is not accepted.
+// The header of the PROXY protocol, version 2 (https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt section 2.2). A proxy sends it at the start of a
+// connection, or of each datagram. Version 1 is text, exists for TCP only, and is not accepted.
 const (
 	signature = "\r\n\r\n\x00\r\nQUIT\n"
 	fixedLen  = len(signature) + 4 // with version and command, family, and the length of the rest
@@ -23,9 +24,9 @@ const (
 	familyIPv6   = 2
 )
 
-// Header is what a header says.
+// Header is the content of a header.
 type Header struct {
-	Client, Local netip.AddrPort // not valid: the proxy itself
+	Client, Local netip.AddrPort // of the client's connection; not valid if the header states none: the proxy itself is the client, or does not know the client
 	Size          int            // of the header, in bytes
 }
 
@@ -34,10 +35,10 @@ var errHeader = errors.New("no header of the PROXY protocol, version 2")
 // FirstByte is the first byte of every header. No request of HTTP begins with it.
 const FirstByte = '\r'
 
-// Proxies are the prefixes of the proxies that may name clients.
+// Proxies are the prefixes of the proxies that may state the addresses of clients.
 type Proxies []netip.Prefix
 
-// Has reports whether an address is one of a proxy.
+// Has reports whether an address belongs to a proxy.
 func (p Proxies) Has(addr netip.Addr) bool {
 	for _, prefix := range p {
 		if prefix.Contains(addr) {
@@ -47,7 +48,8 @@ func (p Proxies) Has(addr netip.Addr) bool {
 	return false
 }
 
-// Read reads the header at the start of buf. If buf ends within the header, the error is io.ErrUnexpectedEOF, and Size is the length that is needed.
+// Read reads the header at the start of buf. If buf ends within the header, the error is io.ErrUnexpectedEOF, and Size is the number of bytes that buf must
+// have for the next call.
 func Read(buf []byte) (h Header, err error) {
 	if n := min(len(buf), len(signature)); string(buf[:n]) != signature[:n] {
 		return h, errHeader
@@ -85,7 +87,7 @@ func Read(buf []byte) (h Header, err error) {
 	return h, nil
 }
 
-// ReadFrom reads the header at the start of a connection, and nothing behind it.
+// ReadFrom reads the header at the start of a connection, and no byte after it.
 func ReadFrom(r io.Reader) (h Header, err error) {
 	buf := make([]byte, 0, maxHeader)
 	need := fixedLen

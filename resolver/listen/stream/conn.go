@@ -9,8 +9,8 @@ import (
 
 const frameHeader = 2 // the length before each message (RFC 1035 section 4.2.2)
 
-// framedConn is a connection over TCP or TLS with messages behind their length. Its reader calls Fast on the queries that arrived and writes those answers at once; answers of the slow path are
-// written when they are ready, in any order (RFC 7766 section 7).
+// framedConn is a connection over TCP or TLS, on which the length of each message precedes the message. Its reader calls Fast on the queries that arrived, and
+// writes the answers of Fast at once. Answers of the slow path are written when they are ready, in any order (RFC 7766 section 7).
 type framedConn struct {
 	*connection
 

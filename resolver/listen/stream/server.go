@@ -329,8 +329,9 @@ func (s *Server) idle(t wire.Transport) time.Duration {
 	return idle
 }
 
-// owe notes that n more bytes are held for a session, or -n fewer: answers that wait to be written, and incomplete queries over QUIC. If all sessions together hold
-// too much and this one more than a message, it counts nothing, ends the session and returns false.
+// owe adds n to the number of bytes that are held for a session: answers that wait to be written, and incomplete queries over QUIC. A negative n releases
+// bytes. If n is positive, all sessions together then hold more than limits.untaken, and this session holds more than one message of the largest size, owe
+// takes n back, ends the session and returns false.
 func (s *Server) owe(of session, n int) bool {
 	b := of.base()
 	own, all := b.untaken.Add(int64(n)), s.untaken.Add(int64(n))

@@ -31,7 +31,7 @@ import (
 type Answers struct {
 	// Lookup returns what queries for a canonical name get. client is the reader.
 	Lookup func(ctx context.Context, name []byte, client netip.Addr) lookup.Result
-	// History returns the decisions of the past about a name, newest first; nil if there is no journal here.
+	// History returns the past changes of a name, the newest first; nil if there is no journal here.
 	History    func(ctx context.Context, name string) ([]portal.Event, error)
 	Links      *onward.Links          // by which readers continue to a blocked name; nil if nobody may
 	Appeals    portal.Appeals         // nil: requests for a review are not accepted here
