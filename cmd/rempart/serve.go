@@ -128,7 +128,7 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress
 		return nil, err
 	}
 	if c.Appeals != "" && s.control == nil {
-		log.Warn("REMPART_APPEALS has no effect here: control accepts requests for a review")
+		log.Warn("REMPART_APPEALS has no effect: only a process that runs control accepts requests for a review; set it for rempart control")
 	}
 	s.public, err = public.New(c, log, s.publicAnswers())
 	if err != nil {

@@ -27,7 +27,7 @@ type Config struct {
 	Upstream      `title:"Forwarding"`
 	Blocklists    `title:"Lists and guards"`
 	Blocking      `title:"Blocked answers and the warning page"`
-	Public        `title:"The portal, and what the warning page refers to"`
+	Public        `title:"The portal, appeals, statistics and the texts of pages"`
 	Home          `title:"Home networks"`
 	Process       `title:"The process"`
 	Edge          `title:"Following control"`
@@ -177,24 +177,24 @@ func (c *Config) check(environ map[string]string) (errs []error) {
 		bad("CONTINUE", "from 1m to 24h")
 	}
 	if c.ContinueOrders < 0 || c.ContinueOrders > 366*24*time.Hour {
-		bad("CONTINUE_ORDERS", "from 0s, never, to 366d")
+		bad("CONTINUE_ORDERS", "from 0s (never) to 366d")
 	}
 	if len(c.ContinueCategories) > 0 || c.ContinueOrders > 0 {
 		if c.BlockAnswer != "page" {
-			bad("BLOCK_ANSWER", "\"page\" with "+Prefix+"CONTINUE_CATEGORIES and "+Prefix+"CONTINUE_ORDERS: the warning page is where people continue")
+			bad("BLOCK_ANSWER", "\"page\" with "+Prefix+"CONTINUE_CATEGORIES or "+Prefix+"CONTINUE_ORDERS: people continue from the warning page")
 		}
 	}
 	if c.Connections < 0 || c.Connections > 10_000_000 {
 		bad("CONNECTIONS", "0, or the number of connections, at most 10000000")
 	}
 	if c.Handshakes < 0 || c.Handshakes > maxAnswers {
-		bad("HANDSHAKES", fmt.Sprintf("from 0, no limit, to %d", maxAnswers))
+		bad("HANDSHAKES", fmt.Sprintf("from 0 (no limit) to %d", maxAnswers))
 	}
 	if c.DnstapSample < 1 || c.DnstapSample > 1_000_000 {
-		bad("DNSTAP_SAMPLE", "from 1, every answer, to 1000000")
+		bad("DNSTAP_SAMPLE", "from 1 (every answer) to 1000000")
 	}
 	if c.BusyPoll < 0 || c.BusyPoll > time.Millisecond {
-		bad("BUSY_POLL", "from 0s, never, to 1ms")
+		bad("BUSY_POLL", "from 0s (never) to 1ms")
 	}
 	if c.Refresh < time.Minute || c.Refresh > 7*24*time.Hour {
 		bad("REFRESH", "from 1m to 7d")
