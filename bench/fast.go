@@ -10,6 +10,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/internal/grant"
+	"rempart/internal/secret"
 	"rempart/internal/wire"
 	"rempart/resolver"
 	"rempart/resolver/cache"
@@ -50,7 +51,7 @@ func newResolver(v *blocklist.View, g resolver.Grants) (*resolver.Resolver, erro
 	if err != nil {
 		return nil, err
 	}
-	secrets := cookie.Random()
+	secrets := cookie.Of(secret.Random())
 	return resolver.New(resolver.Config{
 		Set: blocklist.NewSet(v), Cache: store, Upstreams: oneAddress{},
 		Clients:  []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"rempart/internal/secret"
 	"rempart/internal/wire"
 	"rempart/resolver/cookie"
 )
@@ -15,7 +16,7 @@ const clientCookie = "0123456789abcdef"
 
 // withCookies makes a resolver answer with cookies of a random secret.
 func withCookies(c *Config) {
-	secrets := cookie.Random()
+	secrets := cookie.Of(secret.Random())
 	c.Cookies = func() *cookie.Secrets { return secrets }
 }
 

@@ -28,30 +28,44 @@ import (
 // encryptedServer is a running program with all transports, and a client for each.
 type encryptedServer struct {
 	*dnstest.Program
+	encryptedSettings
+	clients map[string]func(t *testing.T, query []byte) []byte
+}
+
+// encryptedSettings are the variables of a program with all encrypted transports, and how its clients use them.
+type encryptedSettings struct {
+	env              []string
 	tls, https, quic string // addresses
 	ca               *authority
 	settings         func(protocols ...string) *tls.Config // of a client
-	clients          map[string]func(t *testing.T, query []byte) []byte
 }
 
-// startEncrypted starts the program with all transports.
-func startEncrypted(t *testing.T, env ...string) *encryptedServer {
+func newEncrypted(t *testing.T) encryptedSettings {
 	t.Helper()
 	ca := newAuthority(t)
 	template := publicTemplate()
 	template.IPAddresses = append(template.IPAddresses, net.IPv4(127, 0, 0, 1))
 	ca.issue("dns", template)
-	overTLS, overHTTPS, overQUIC := dnstest.FreeAddr(t), dnstest.FreeAddr(t), dnstest.FreeAddr(t)
-	p := start(t, append(env, "REMPART_CERT="+ca.path("dns.pem"), "REMPART_KEY="+ca.path("dns.key"),
-		"REMPART_TLS_LISTEN="+overTLS, "REMPART_HTTPS_LISTEN="+overHTTPS, "REMPART_QUIC_LISTEN="+overQUIC)...)
+	e := encryptedSettings{tls: dnstest.FreeAddr(t), https: dnstest.FreeAddr(t), quic: dnstest.FreeAddr(t), ca: ca}
+	e.env = []string{"REMPART_CERT=" + ca.path("dns.pem"), "REMPART_KEY=" + ca.path("dns.key"),
+		"REMPART_TLS_LISTEN=" + e.tls, "REMPART_HTTPS_LISTEN=" + e.https, "REMPART_QUIC_LISTEN=" + e.quic}
 	roots := x509.NewCertPool()
 	pem, err := os.ReadFile(ca.path("ca.pem"))
 	if err != nil || !roots.AppendCertsFromPEM(pem) {
 		t.Fatalf("no authority: %v", err)
 	}
-	settings := func(protocols ...string) *tls.Config {
+	e.settings = func(protocols ...string) *tls.Config {
 		return &tls.Config{RootCAs: roots, ServerName: "dns.example", NextProtos: protocols}
 	}
+	return e
+}
+
+// startEncrypted starts the program with all transports.
+func startEncrypted(t *testing.T, env ...string) *encryptedServer {
+	t.Helper()
+	e := newEncrypted(t)
+	p := start(t, append(env, e.env...)...)
+	overTLS, overHTTPS, overQUIC, settings := e.tls, e.https, e.quic, e.settings
 	over2 := &http.Transport{TLSClientConfig: settings(), ForceAttemptHTTP2: true}
 	over3 := &http3.Transport{TLSClientConfig: settings()}
 	t.Cleanup(func() { over2.CloseIdleConnections(); over3.Close() })
@@ -65,7 +79,7 @@ func startEncrypted(t *testing.T, env ...string) *encryptedServer {
 			return answer
 		}
 	}
-	return &encryptedServer{p, overTLS, overHTTPS, overQUIC, ca, settings, map[string]func(*testing.T, []byte) []byte{
+	return &encryptedServer{p, e, map[string]func(*testing.T, []byte) []byte{
 		"udp": plain("udp"), "tcp": plain("tcp"),
 		"tls":    func(t *testing.T, query []byte) []byte { return askTLS(t, overTLS, settings("dot"), query) },
 		"https":  func(t *testing.T, query []byte) []byte { return askHTTPS(t, over2, http.MethodPost, url, query) },

@@ -29,7 +29,7 @@ func (s *server) refuseHTTPS(ctx context.Context, g *errgroup.Group) error {
 	setup.LogAbsent(s.log, variable, s.config.PageHTTPSListen)
 	var errs []error
 	for _, addr := range s.config.PageHTTPSListen {
-		l, addr, err := setup.WebListener(addr, variable)
+		l, addr, err := setup.WebListener(s.binder(), addr, variable)
 		if err != nil {
 			errs = append(errs, err)
 			continue

@@ -27,10 +27,10 @@ import (
 	"rempart/cmd/rempart/setup/public"
 	"rempart/internal/admin"
 	"rempart/internal/config"
+	"rempart/internal/handover"
 	"rempart/internal/statistics"
 	"rempart/resolver"
 	"rempart/resolver/cache"
-	"rempart/resolver/listen"
 )
 
 func serveCommand() *cobra.Command {
@@ -64,6 +64,8 @@ type server struct {
 	log         *slog.Logger
 	progress    *cli.Progress // until the greeting
 	shares      setup.Descriptors
+	store       *handover.Store // the process before this one, and the next one
+	handed      handed
 	forward     *setup.Forwarding
 	lists       *feed.Lists
 	changed     chan struct{}  // signals the edge that the set of the lists changed
@@ -96,6 +98,8 @@ type server struct {
 func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress *cli.Progress) (*server, error) {
 	s := &server{config: c, log: log, progress: progress, registry: prometheus.NewRegistry(), started: time.Now(), again: make(chan struct{}, 1), changed: make(chan struct{}, 1), publish: make(chan struct{}, 1)}
 	setup.WarnSecrets(c, log)
+	s.store = handover.Open(log)
+	s.receive()
 	var err error
 	if s.shares, err = setup.ProcessDescriptors(c.Connections, log); err != nil {
 		return nil, err
@@ -117,7 +121,7 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress
 	if err := s.follow(ctx); err != nil {
 		return nil, err
 	}
-	if s.cookies, err = setup.NewCookies(c, log); err != nil {
+	if s.cookies, err = setup.NewCookies(c, s.handed.Cookie, log); err != nil {
 		return nil, err
 	}
 	if s.continues, err = setup.NewContinue(c, log); err != nil {
@@ -176,45 +180,25 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress
 	return s, nil
 }
 
-// run serves until ctx ends. It starts the lists first, so that no query is answered before they are in force.
+// run serves until ctx ends. It starts the lists first, so that no query is answered before they are in force, and ends DNS last.
 func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.Signal) error {
-	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	var below errgroup.Group // the parts that answers need: they end last
-	below.Go(func() error { return s.forward.Run(background, s.retry) })
+	ctx, end := context.WithCancel(ctx)
+	answering, endAnswering := context.WithCancel(context.WithoutCancel(ctx))
+	var below, beside errgroup.Group // the parts that answers need, which end last; the other parts, which end first
+	below.Go(func() error { return s.forward.Run(answering, s.retry) })
+	if s.tap != nil {
+		below.Go(func() error { return s.tap.Run(answering) })
+	}
 	defer func() {
+		end()
+		_ = beside.Wait() // they end only because ctx does
 		s.resolver.Close()
-		cancel()
-		_ = below.Wait() // they end only because background does
+		endAnswering()
+		_ = below.Wait() // they end only because answering does
 	}()
 	workers := runtime.GOMAXPROCS(0) // read before lists are, which may add one
-	err := s.lists.Start(ctx)
-	s.progress.End()
-	if err != nil {
+	if err := s.startSet(ctx, &beside); err != nil {
 		return fmt.Errorf("%w (the data folder is set by REMPART_DATA_DIR)", err)
-	}
-	below.Go(func() error { return s.lists.Run(background) })
-	below.Go(func() error { return s.clients.Run(background) })
-	below.Go(func() error { return s.cookies.Run(background) })
-	below.Go(func() error { return s.public.Files().Run(background) })
-	if s.statistics != nil {
-		below.Go(func() error { return s.statistics.Run(background) })
-	}
-	below.Go(func() error { return s.continues.Run(background) })
-	below.Go(func() error { return s.watchNetwork(background) })
-	if s.tap != nil {
-		below.Go(func() error { return s.tap.Run(background) })
-	}
-	if s.control != nil {
-		below.Go(func() error { return s.control.run(background) })
-	}
-	if s.edge != nil {
-		if err := s.edge.Start(); err != nil {
-			return fmt.Errorf("%w (the data folder is set by REMPART_DATA_DIR)", err)
-		}
-		below.Go(func() error { return s.edge.Run(background) })
-		below.Go(func() error { return s.refresh(background) })
-		s.edge.AwaitSet(ctx)
 	}
 	if ctx.Err() != nil {
 		return nil
@@ -224,65 +208,83 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 		return err
 	}
 	s.registry.MustRegister(sockets.Collector())
-	above, ctx := errgroup.WithContext(ctx)
-	above.Go(func() error { return s.resolver.Run(ctx) })
-	above.Go(func() error { return sockets.Run(ctx) })
+	listening, endListening := context.WithCancel(answering)
+	defer endListening()
+	ended := make(chan error, 1)
+	go func() { ended <- sockets.Run(listening) }()
 	s.dnsAt, s.encryptedAt = sockets.Addrs(), encryptedAddresses(sockets)
+	above, serving := errgroup.WithContext(ctx)
+	s.serveOthers(serving, above, hangup)
 	if s.secure != nil {
-		above.Go(func() error { return s.designate(ctx) })
+		beside.Go(func() error { return s.secure.Run(ctx) }) // when the listeners are open, which answer the challenges of an ACME authority
 	}
-	if err := errors.Join(s.serveHTTP(ctx, above), s.refuseHTTPS(ctx, above)); err != nil {
-		s.log.Error("a web listener could not be opened; DNS is answered without it", "error", err)
+	if f := s.store.Read(handoverCache); f != nil {
+		beside.Go(func() error { return s.restoreAnswers(ctx, f) })
 	}
-	if s.secure != nil {
-		below.Go(func() error { return s.secure.Run(background) }) // when the listeners are open, which answer the challenges of an ACME authority
-	}
-	above.Go(func() error { return s.reloads(ctx, hangup) })
-	s.serveSocket(ctx, above)
-	above.Go(func() error { return s.feeds.Run(ctx) })
+	s.store.Discard() // sockets that the settings no longer name
 	greet(cli.Redact(cmd.OutOrStdout()), s, sockets)
 	notify(s.log, daemon.SdNotifyReady)
 	debug.FreeOSMemory() // reading lists needed many times the memory of their result
-	<-ctx.Done()
+	<-serving.Done()
+	end()
 	s.ending.Store(true)
 	notify(s.log, daemon.SdNotifyStopping)
-	if err := above.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+	err = above.Wait()
+	_ = beside.Wait()
+	s.saveAnswers()
+	endListening() // last, so that queries wait for the next process as briefly as possible
+	err = errors.Join(err, <-ended)
+	s.passOn(sockets)
+	if err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	s.log.Info("stopped after all pending work was finished")
 	return nil
 }
 
-// listen opens the DNS sockets, with one UDP socket per worker and address, or uses the sockets of the supervisor.
-func (s *server) listen(workers int) (*listen.Server, error) {
-	setup.LogAbsent(s.log, "REMPART_LISTEN", s.config.Listen)
-	lc := listen.Config{
-		Addrs: s.config.Listen, Log: s.log, Serves: s.resolver.Serves, Workers: workers, Spin: s.config.BusyPoll, MaxStreams: s.shares.Streams,
-		NewHandler: s.newHandler, Backend: s.config.BackendListen, Proxies: s.config.Proxies,
-		Limits: setup.AnswerLimits(s.config), Handshakes: setup.HandshakeLimits(s.config), Ignored: s.config.IgnoredPorts,
-	}
-	activated, err := setup.ActivatedSockets()
+// startSet puts the set in force, and starts the parts that keep it and the settings up to date, until ctx ends.
+func (s *server) startSet(ctx context.Context, beside *errgroup.Group) error {
+	err := s.lists.Start(ctx)
+	s.progress.End()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if len(activated.Packets)+len(activated.Streams) > 0 {
-		lc.Addrs, lc.Packets, lc.Streams = nil, activated.Packets, activated.Streams
+	beside.Go(func() error { return s.lists.Run(ctx) })
+	beside.Go(func() error { return s.clients.Run(ctx) })
+	beside.Go(func() error { return s.cookies.Run(ctx) })
+	beside.Go(func() error { return s.public.Files().Run(ctx) })
+	if s.statistics != nil {
+		beside.Go(func() error { return s.statistics.Run(ctx) })
 	}
-	if s.secure != nil {
-		lc.Secure, lc.TLS, lc.HTTPS, lc.QUIC = s.secure.TLS(), s.config.TLSListen, s.config.HTTPSListen, s.config.QUICListen
-		setup.LogAbsent(s.log, "REMPART_TLS_LISTEN", lc.TLS)
-		setup.LogAbsent(s.log, "REMPART_HTTPS_LISTEN", lc.HTTPS)
-		setup.LogAbsent(s.log, "REMPART_QUIC_LISTEN", lc.QUIC)
+	beside.Go(func() error { return s.continues.Run(ctx) })
+	beside.Go(func() error { return s.watchNetwork(ctx) })
+	if s.control != nil {
+		beside.Go(func() error { return s.control.run(ctx) })
 	}
-	return listen.New(lc)
+	if s.edge == nil {
+		return nil
+	}
+	if err := s.edge.Start(); err != nil {
+		return err
+	}
+	beside.Go(func() error { return s.edge.Run(ctx) })
+	beside.Go(func() error { return s.refresh(ctx) })
+	s.edge.AwaitSet(ctx)
+	return nil
 }
 
-// newHandler returns the handler of one loop over a socket.
-func (s *server) newHandler() listen.Handler {
-	if s.tap != nil {
-		return s.tap.Wrap(s.resolver.NewWorker())
+// serveOthers starts everything that is served besides DNS, and reloads, until ctx ends.
+func (s *server) serveOthers(ctx context.Context, g *errgroup.Group, hangup <-chan os.Signal) {
+	g.Go(func() error { return s.resolver.Run(ctx) })
+	if s.secure != nil {
+		g.Go(func() error { return s.designate(ctx) })
 	}
-	return s.resolver.NewWorker()
+	if err := errors.Join(s.serveHTTP(ctx, g), s.refuseHTTPS(ctx, g)); err != nil {
+		s.log.Error("a web listener could not be opened; DNS is answered without it", "error", err)
+	}
+	g.Go(func() error { return s.reloads(ctx, hangup) })
+	s.serveSocket(ctx, g)
+	g.Go(func() error { return s.feeds.Run(ctx) })
 }
 
 // serveHTTP begins to serve the page and the metrics. DNS does not depend on them.
@@ -291,7 +293,7 @@ func (s *server) serveHTTP(ctx context.Context, g *errgroup.Group) error {
 	serve := func(at *[]netip.AddrPort, addrs []netip.AddrPort, h func(netip.AddrPort) http.Handler, variable string, secure *tls.Config) {
 		setup.LogAbsent(s.log, variable, addrs)
 		for _, addr := range addrs {
-			addr, err := setup.Web{Addr: addr, Handler: h(addr), Variable: variable, Conns: s.shares.Web, TLS: secure, Log: s.log}.Serve(ctx, g)
+			addr, err := setup.Web{Addr: addr, Handler: h(addr), Variable: variable, Binder: s.binder(), Conns: s.shares.Web, TLS: secure, Log: s.log}.Serve(ctx, g)
 			if err != nil {
 				errs = append(errs, err)
 				continue

@@ -2,7 +2,6 @@ package grant
 
 import (
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/binary"
@@ -35,9 +34,7 @@ type Secrets struct{ all []secret.Secret }
 
 // Random returns one random secret, for a server that shares its tokens with no other.
 func Random() *Secrets {
-	var one secret.Secret
-	rand.Read(one[:])
-	return &Secrets{[]secret.Secret{one}}
+	return &Secrets{[]secret.Secret{secret.Random()}}
 }
 
 // Parse reads the secrets in the text of a file, in the format of package secret. The error never contains a secret.

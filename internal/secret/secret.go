@@ -3,6 +3,7 @@ package secret
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -14,6 +15,12 @@ const Len = 16
 
 // Secret is one secret.
 type Secret [Len]byte
+
+// Random returns a random secret.
+func Random() (s Secret) {
+	_, _ = rand.Read(s[:]) // never fails
+	return s
+}
 
 // most is the largest number of secrets in a file: each one makes the check of a wrong value longer.
 const most = 4

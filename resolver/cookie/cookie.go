@@ -2,7 +2,6 @@
 package cookie
 
 import (
-	"crypto/rand"
 	"encoding/binary"
 	"net/netip"
 
@@ -29,12 +28,8 @@ type Secrets struct{ keys []key }
 // key is the key of SipHash-2-4.
 type key struct{ k0, k1 uint64 }
 
-// Random returns one random secret, for a server that shares its cookies with no other.
-func Random() *Secrets {
-	var one secret.Secret
-	rand.Read(one[:])
-	return &Secrets{[]key{newKey(one)}}
-}
+// Of returns the secrets of a server that has one.
+func Of(one secret.Secret) *Secrets { return &Secrets{[]key{newKey(one)}} }
 
 // Parse reads the secrets in the text of a file, in the format of package secret: the first one makes cookies. The error never contains a secret.
 func Parse(text []byte) (*Secrets, error) {

@@ -9,6 +9,7 @@ import (
 	"github.com/miekg/dns"
 	"pgregory.net/rapid"
 
+	"rempart/internal/secret"
 	"rempart/internal/wire"
 )
 
@@ -70,7 +71,7 @@ func TestVectors(t *testing.T) {
 
 // TestValidity checks the ages at which a cookie is valid and at which it is replaced, also where the 32-bit time begins again, and that no part of it can be changed.
 func TestValidity(t *testing.T) {
-	s := Random()
+	s := Of(secret.Random())
 	for _, made := range []int64{1559731985, 1<<32 - 1000, 1<<32 + 5} {
 		_, cookie := ask(t, s, "0102030405060708", "192.0.2.1", made)
 		for age, want := range map[int64]struct {
@@ -120,7 +121,7 @@ func TestParse(t *testing.T) {
 	if _, err := Parse([]byte(a + "\nx")); err == nil {
 		t.Error("a line without a secret was accepted")
 	}
-	if one, other := Random(), Random(); one.keys[0] == other.keys[0] {
+	if one, other := Of(secret.Random()), Of(secret.Random()); one.keys[0] == other.keys[0] {
 		t.Error("two random secrets are equal")
 	}
 }
@@ -146,7 +147,7 @@ func TestNothingIsAllocated(t *testing.T) {
 
 // BenchmarkServe measures the check of a valid cookie, and the check of a wrong one with the making of a new one.
 func BenchmarkServe(b *testing.B) {
-	s := Random()
+	s := Of(secret.Random())
 	_, valid := ask(b, s, "0102030405060708", "192.0.2.1", 1)
 	for name, cookie := range map[string]string{"valid": valid, "wrong": valid[:46] + "00", "client": valid[:16]} {
 		m := new(dns.Msg).SetQuestion("example.com.", dns.TypeA)

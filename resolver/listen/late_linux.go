@@ -41,7 +41,7 @@ func (l *lateAnswers) send(queries ...*wire.Query) {
 	defer l.mu.Unlock()
 	now := l.worker.limiter.Now()
 	for _, q := range queries {
-		if q.Outcome != wire.Answered || len(q.Out) == 0 {
+		if q.Outcome != wire.Answered || len(q.Out) == 0 || l.worker.keeps(asSlow(q)) {
 			continue
 		}
 		if l.worker.limiter.Weigh(q, now); q.Outcome != wire.Answered {

@@ -43,6 +43,8 @@ type Config struct {
 	// handshake over TCP is served, to any client that offers no other protocol and for which GetCertificate, which must not be nil then, returns a certificate.
 	Secure *tls.Config
 
+	Binder     Binder                       // opens the sockets
+	Unanswered []Unanswered                 // queries of the process before this one, which are answered first
 	Packets    []net.PacketConn             // bound sockets from a supervisor
 	Streams    []net.Listener               // listening sockets from a supervisor
 	NewHandler func() Handler               // called once per UDP worker, and once for streams
@@ -55,6 +57,7 @@ type Config struct {
 	MaxStreams int                          // TCP connections at a time; default 4,096
 	MaxSlow    int                          // queries on the slow path at a time; default 10,000
 	Drain      time.Duration                // how long Run waits for queries under way at the end; default 5 s
+	Leave      bool                         // Run leaves queries over UDP that are under way at its end to the process after this one; Linux only
 	Log        *slog.Logger
 }
 
@@ -72,6 +75,7 @@ type Server struct {
 	limiter *limits.Limiter // nil: no limits
 	ports   *ignoredPorts
 	drain   time.Duration
+	leaves  bool // queries that are under way at the end are left to the process after this one
 }
 
 // ErrTaken is wrapped by New's error when an address is in use.
@@ -94,7 +98,7 @@ func New(c Config) (_ *Server, err error) {
 	if c.Serves == nil {
 		c.Serves = func(netip.Addr) bool { return true }
 	}
-	s := &Server{pool: fair.NewPool(c.MaxSlow), limiter: limits.New(c.Limits), ports: newIgnoredPorts(c.Ignored), drain: c.Drain}
+	s := &Server{pool: fair.NewPool(c.MaxSlow), limiter: limits.New(c.Limits), ports: newIgnoredPorts(c.Ignored), drain: c.Drain, leaves: c.Leave}
 	s.streams = stream.New(stream.Config{
 		Handler: c.NewHandler(), Pool: s.pool, Serves: c.Serves, Ignores: s.ports.has, Proxies: c.Proxies, Handshakes: limits.New(c.Handshakes), Conns: c.MaxStreams, Log: c.Log,
 	})
@@ -103,8 +107,8 @@ func New(c Config) (_ *Server, err error) {
 			s.close()
 		}
 	}()
-	for _, conn := range c.Packets {
-		if err := s.addPacket(conn, c); err != nil {
+	for i, conn := range c.Packets {
+		if err := s.addPacket(conn, i, c); err != nil {
 			return nil, err
 		}
 	}
@@ -146,7 +150,7 @@ func withoutIPv6(err error, addr netip.AddrPort, addrs []netip.AddrPort, log *sl
 
 // bind opens an address's TCP listener, whose port UDP shares, and its UDP sockets.
 func (s *Server) bind(addr netip.AddrPort, c Config) (err error) {
-	l, err := Stream(addr)
+	l, err := c.Binder.Stream("tcp", addr)
 	if err != nil {
 		return explain("TCP", listenSetting, addr, err)
 	}
@@ -155,17 +159,19 @@ func (s *Server) bind(addr netip.AddrPort, c Config) (err error) {
 			l.Close()
 		}
 	}()
+	configured := addr
 	addr = netip.AddrPortFrom(addr.Addr(), uint16(l.Addr().(*net.TCPAddr).Port))
 	workers := c.Workers
 	if !reusePort {
 		workers = 1
 	}
-	for range workers {
-		conn, err := Packet(addr)
+	for i := range workers {
+		name := socketName("udp", configured, i)
+		conn, err := c.Binder.sharedPacket(name, addr)
 		if err != nil {
 			return explain("UDP", listenSetting, addr, err)
 		}
-		if err := s.addWorker(conn, addr.Addr().IsUnspecified(), c); err != nil {
+		if err := s.addWorker(conn, name, addr.Addr().IsUnspecified(), c); err != nil {
 			return err
 		}
 	}
@@ -208,17 +214,17 @@ func Own(addr netip.Addr) (bool, error) {
 	}), err
 }
 
-// addPacket serves a socket from a supervisor, by one worker: its read lock admits one.
-func (s *Server) addPacket(conn net.PacketConn, c Config) error {
+// addPacket serves socket number of those from a supervisor, by one worker: its read lock admits one.
+func (s *Server) addPacket(conn net.PacketConn, number int, c Config) error {
 	addr, ok := conn.LocalAddr().(*net.UDPAddr)
 	if !ok {
 		return fmt.Errorf("the socket handed over is not a UDP socket: %s", conn.LocalAddr())
 	}
-	return s.addWorker(conn, addr.IP.IsUnspecified(), c)
+	return s.addWorker(conn, socketName("activated", wire.SocketAddr(addr), number), addr.IP.IsUnspecified(), c)
 }
 
-func (s *Server) addWorker(conn net.PacketConn, wildcard bool, c Config) error {
-	w, err := newUDPWorker(conn.(*net.UDPConn), wildcard, c, s)
+func (s *Server) addWorker(conn net.PacketConn, name string, wildcard bool, c Config) error {
+	w, err := newUDPWorker(conn.(*net.UDPConn), name, wildcard, c, s)
 	if err != nil {
 		conn.Close()
 		return fmt.Errorf("preparing the UDP socket of %s: %w", conn.LocalAddr(), err)
@@ -278,7 +284,8 @@ func (s *Server) AddrsOf(transports ...wire.Transport) (addrs []netip.AddrPort) 
 	return addrs
 }
 
-// Run serves until ctx ends, then answers the queries under way, for at most the drain time, and returns.
+// Run serves until ctx ends, then ends the connections and answers the queries under way, for at most the drain time, and returns. Queries over UDP are answered
+// while connections end.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
 	slow, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -290,27 +297,50 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	streams.Go(func() { s.streams.Run(ctx) })
 	<-ctx.Done()
+	patience, end := context.WithTimeout(slow, s.drain)
+	defer end()
+	s.streams.Stop()
+	if !endsBefore(patience, streams.Wait) {
+		s.streams.HangUp()
+	}
 	for _, w := range s.workers {
 		w.stop()
 	}
-	s.streams.Stop()
-	// A loop adds queries to the pool until it ends. Only after that does the pool get no more work.
-	packets.Wait()
+	packets.Wait() // a loop adds queries to the pool until it ends
+	if s.leaves {
+		for _, w := range s.workers {
+			w.leaveUnanswered()
+		}
+		cancel()
+	} else if !endsBefore(patience, s.pool.Wait) {
+		cancel()
+	}
+	streams.Wait()
+	s.pool.Wait()
+	return nil
+}
+
+// endsBefore calls wait, and reports whether it returned before ctx ended.
+func endsBefore(ctx context.Context, wait func()) bool {
 	ended := make(chan struct{})
 	go func() {
-		streams.Wait()
-		s.pool.Wait()
+		wait()
 		close(ended)
 	}()
 	select {
 	case <-ended:
-		return nil
-	case <-time.After(s.drain):
+		return true
+	case <-ctx.Done():
+		return false
 	}
-	cancel()
-	s.streams.HangUp()
-	<-ended
-	return nil
+}
+
+// Unanswered returns the queries that Run left to the process after this one. Call it after Run.
+func (s *Server) Unanswered() (all []Unanswered) {
+	for _, w := range s.workers {
+		all = append(all, w.unanswered()...)
+	}
+	return all
 }
 
 func (s *Server) close() {

@@ -1,7 +1,6 @@
 package listen
 
 import (
-	"context"
 	"net"
 	"net/netip"
 
@@ -23,7 +22,7 @@ func (s *Server) bindSecure(c Config) error {
 		}
 	}
 	for _, addr := range c.Backend {
-		l, err := Stream(addr)
+		l, err := c.Binder.Stream("backend", addr)
 		switch {
 		case err == nil:
 			s.streams.ListenBackend(l)
@@ -37,8 +36,9 @@ func (s *Server) bindSecure(c Config) error {
 // bindOne opens the sockets of one address: HTTPS has one for HTTP/2 and, with the same port, one for HTTP/3.
 func (s *Server) bindOne(addr netip.AddrPort, transport wire.Transport, setting string, c Config) error {
 	var over net.Listener
+	configured, use := addr, transport.String()
 	if transport != wire.QUIC {
-		l, err := Stream(addr)
+		l, err := c.Binder.Stream(use, addr)
 		if err != nil {
 			return explain("TCP", setting, addr, err)
 		}
@@ -46,8 +46,7 @@ func (s *Server) bindOne(addr netip.AddrPort, transport wire.Transport, setting 
 		addr = netip.AddrPortFrom(addr.Addr(), uint16(l.Addr().(*net.TCPAddr).Port))
 	}
 	if transport != wire.TLS {
-		lc := net.ListenConfig{Control: controlAlone} // not shared with another process
-		packets, err := lc.ListenPacket(context.Background(), network("udp", addr), addr.String())
+		packets, err := c.Binder.onlyPacket(socketName(use+" over udp", configured, 0), addr)
 		if err != nil {
 			if over != nil {
 				over.Close()

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -21,6 +22,7 @@ const reusePort = true
 
 // udpWorker is one loop over one socket. It owns the buffers; slow queries are copied.
 type udpWorker struct {
+	name    string // of the socket
 	conn    *net.UDPConn
 	raw     syscall.RawConn
 	handler Handler
@@ -34,6 +36,9 @@ type udpWorker struct {
 	forward Forwarder     // the handler, if it is one
 	leaving []*wire.Query // queries of the batch for forward
 	late    lateAnswers
+	before  []Unanswered // queries of the process before this one
+	leaves  atomic.Bool  // failures are not sent: their queries are left to the process after this one
+	left    []Unanswered // guarded by late.mu
 
 	// The results of the system calls, which run inside a callback of the poller.
 	errno syscall.Errno
@@ -46,17 +51,22 @@ type udpWorker struct {
 	counts udpCounts
 }
 
-func newUDPWorker(conn *net.UDPConn, wildcard bool, c Config, s *Server) (*udpWorker, error) {
+func newUDPWorker(conn *net.UDPConn, name string, wildcard bool, c Config, s *Server) (*udpWorker, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	w := &udpWorker{conn: conn, raw: raw, handler: c.NewHandler(), pool: s.pool, limiter: s.limiter, spin: c.Spin,
+	w := &udpWorker{name: name, conn: conn, raw: raw, handler: c.NewHandler(), pool: s.pool, limiter: s.limiter, spin: c.Spin,
 		queries: make([]wire.Query, batchSize)}
 	w.msgs = newMessages(wire.SocketAddr(conn.LocalAddr()), wildcard, s.ports, c.Proxies, &w.counts)
 	w.copies.New = func() any { return &slowQuery{} }
 	w.forward, _ = w.handler.(Forwarder)
 	w.late.init(w)
+	for _, u := range c.Unanswered {
+		if u.Socket == name {
+			w.before = append(w.before, u)
+		}
+	}
 	if err := raw.Control(func(fd uintptr) { tune(fd, wildcard, c.Spin) }); err != nil {
 		return nil, err
 	}
@@ -83,6 +93,7 @@ func newUDPWorker(conn *net.UDPConn, wildcard bool, c Config, s *Server) (*udpWo
 
 // run receives, answers and sends batches until the socket's deadline passes or the socket is closed.
 func (w *udpWorker) run() {
+	w.resume()
 	for {
 		n, err := w.receiveBatch()
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {

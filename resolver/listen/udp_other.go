@@ -37,7 +37,7 @@ type udpWorker struct {
 	counts  udpCounts
 }
 
-func newUDPWorker(conn *net.UDPConn, _ bool, c Config, s *Server) (*udpWorker, error) {
+func newUDPWorker(conn *net.UDPConn, _ string, _ bool, c Config, s *Server) (*udpWorker, error) {
 	w := &udpWorker{conn: conn, handler: c.NewHandler(), pool: s.pool, limiter: s.limiter, ports: s.ports, proxies: c.Proxies}
 	w.copies.New = func() any { return &slowQuery{} }
 	return w, nil
@@ -135,6 +135,11 @@ func (w *udpWorker) handOver(q *wire.Query, peer netip.AddrPort) bool {
 	}
 	return ok
 }
+
+// leaveUnanswered does nothing: queries are left to the next process on Linux only.
+func (w *udpWorker) leaveUnanswered() {}
+
+func (w *udpWorker) unanswered() []Unanswered { return nil }
 
 // drops is not known on this system.
 func (w *udpWorker) drops() uint64 { return 0 }

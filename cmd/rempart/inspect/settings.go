@@ -17,6 +17,7 @@ import (
 	"rempart/cmd/rempart/setup/public"
 	"rempart/internal/config"
 	"rempart/internal/durable"
+	"rempart/internal/secret"
 	"rempart/resolver/cache"
 )
 
@@ -109,7 +110,7 @@ func validate(c *config.Config, log *slog.Logger) error {
 	}
 	_, publicErr := certificates.NewPublic(c, log)
 	errs = append(errs, publicErr)
-	_, cookiesErr := setup.NewCookies(c, log)
+	_, cookiesErr := setup.NewCookies(c, secret.Random(), log)
 	_, continueErr := setup.NewContinue(c, log)
 	errs = append(errs, cookiesErr, continueErr)
 	var secure *certificates.API

@@ -4,13 +4,14 @@ import (
 	"log/slog"
 
 	"rempart/internal/config"
+	"rempart/internal/secret"
 	"rempart/resolver/cookie"
 )
 
-// Cookies are the secrets of server cookies: those of REMPART_COOKIE_SECRETS, or a random one.
+// Cookies are the secrets of server cookies.
 type Cookies = SharedSecrets[*cookie.Secrets]
 
-// NewCookies reads the secrets.
-func NewCookies(c *config.Config, log *slog.Logger) (*Cookies, error) {
-	return newSharedSecrets("REMPART_COOKIE_SECRETS", c.CookieSecrets, log, cookie.Parse, cookie.Random)
+// NewCookies reads the secrets. Without REMPART_COOKIE_SECRETS the secret is own.
+func NewCookies(c *config.Config, own secret.Secret, log *slog.Logger) (*Cookies, error) {
+	return newSharedSecrets("REMPART_COOKIE_SECRETS", c.CookieSecrets, log, cookie.Parse, func() *cookie.Secrets { return cookie.Of(own) })
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"rempart/internal/config"
+	"rempart/internal/secret"
 )
 
 // TestCookieSecrets checks that the secrets of the file are used, that a change of the file applies, and that a file that cannot be used changes nothing and reveals
@@ -18,17 +19,17 @@ func TestCookieSecrets(t *testing.T) {
 	c := &config.Config{}
 	var out bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&out, nil))
-	random, err := NewCookies(c, log)
+	random, err := NewCookies(c, secret.Random(), log)
 	if err != nil || random.Secrets() == nil || random.Run(t.Context()) != nil {
 		t.Fatalf("without a file: %v", err)
 	}
 	random.Reload()
 	c.CookieSecrets = path
-	if _, err := NewCookies(c, log); err == nil || !strings.Contains(err.Error(), "REMPART_COOKIE_SECRETS") {
+	if _, err := NewCookies(c, secret.Random(), log); err == nil || !strings.Contains(err.Error(), "REMPART_COOKIE_SECRETS") {
 		t.Errorf("a missing file: %v", err)
 	}
 	writeFile(t, path, first+"\n")
-	cookies, err := NewCookies(c, log)
+	cookies, err := NewCookies(c, secret.Random(), log)
 	if err != nil {
 		t.Fatal(err)
 	}

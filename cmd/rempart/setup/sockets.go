@@ -7,9 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"time"
-
-	"github.com/coreos/go-systemd/v22/activation"
 
 	"rempart/internal/admin"
 	"rempart/internal/hosts"
@@ -22,9 +21,9 @@ type Activated struct {
 	Streams []net.Listener
 }
 
-// ActivatedSockets returns the sockets that systemd opened for this process. Without systemd there are none.
-func ActivatedSockets() (all Activated, err error) {
-	for _, f := range activation.Files(true) {
+// ActivatedSockets returns the sockets in files, which systemd opened for this process, and closes the files.
+func ActivatedSockets(files []*os.File) (all Activated, err error) {
+	for _, f := range files {
 		if p, err := net.FilePacketConn(f); err == nil {
 			all.Packets = append(all.Packets, p)
 		} else if l, err := net.FileListener(f); err == nil {

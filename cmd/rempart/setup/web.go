@@ -27,7 +27,8 @@ const httpTimeout = 10 * time.Second
 type Web struct {
 	Addr     netip.AddrPort
 	Handler  http.Handler
-	Variable string      // the setting that names the address
+	Variable string // the setting that names the address
+	Binder   listen.Binder
 	Conns    int         // connections at a time
 	TLS      *tls.Config // nil: HTTP without TLS
 	Log      *slog.Logger
@@ -37,7 +38,7 @@ type Web struct {
 // connections connects, the oldest connection of the clients with the most connections is closed, so that no client keeps others from the pages. Serve returns w.Addr with
 // the port in use, which is another one if the port of w.Addr is 0.
 func (w Web) Serve(ctx context.Context, g *errgroup.Group) (netip.AddrPort, error) {
-	l, addr, err := WebListener(w.Addr, w.Variable)
+	l, addr, err := WebListener(w.Binder, w.Addr, w.Variable)
 	if err != nil {
 		return addr, err
 	}
@@ -64,8 +65,8 @@ func (w Web) Serve(ctx context.Context, g *errgroup.Group) (netip.AddrPort, erro
 
 // WebListener opens a TCP listener on addr, for pages or metrics. It returns addr with the port in use, which is another one if the port of addr is 0.
 // Its error names the variable that holds addr.
-func WebListener(addr netip.AddrPort, variable string) (net.Listener, netip.AddrPort, error) {
-	l, err := listen.Stream(addr)
+func WebListener(b listen.Binder, addr netip.AddrPort, variable string) (net.Listener, netip.AddrPort, error) {
+	l, err := b.Stream(variable, addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, addr, fmt.Errorf("another program already listens on %s; stop that program, or set %s to another address or to \"none\"", addr, variable)
 	}

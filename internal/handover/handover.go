@@ -1,0 +1,148 @@
+// Package handover passes sockets and memory on to the process that systemd starts after this one, through systemd's file descriptor store
+// (sd_pid_notify_with_fds(3), FileDescriptorStoreMax= in systemd.service(5)). Queries that arrive while no process runs wait in the sockets. The memory is in
+// anonymous files, never on a disk.
+package handover
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/activation"
+)
+
+// prefix distinguishes the names of stored descriptors from the names of socket units.
+const prefix = "kept "
+
+// Store holds the descriptors that this process received from systemd, and passes others on. Without systemd it holds none and passes none on. Its methods may be
+// called concurrently.
+type Store struct {
+	log       *slog.Logger
+	activated []*os.File
+	conn      *net.UnixConn // to systemd; nil without systemd
+
+	mu   sync.Mutex
+	kept map[string]*os.File // by name, with prefix
+}
+
+// Open returns the store of this process. It removes the variables with which systemd described the descriptors, so call it once.
+func Open(log *slog.Logger) *Store {
+	s := &Store{log: log, kept: map[string]*os.File{}}
+	if path := os.Getenv("NOTIFY_SOCKET"); path != "" {
+		conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+		if err != nil {
+			log.Warn("systemd cannot be reached, so a restart will lose queries", "error", err)
+		} else {
+			s.conn = conn
+		}
+	}
+	for _, f := range activation.Files(true) {
+		switch name := f.Name(); {
+		case !strings.HasPrefix(name, prefix):
+			s.activated = append(s.activated, f)
+		case s.kept[name] != nil:
+			f.Close() // a second one of the same name, which nobody would find
+		default:
+			s.kept[name] = f
+		}
+	}
+	return s
+}
+
+// Activated returns the sockets of socket units (systemd.socket(5)). The caller closes them.
+func (s *Store) Activated() []*os.File { return s.activated }
+
+// Enabled reports whether something receives what this process passes on.
+func (s *Store) Enabled() bool { return s.conn != nil }
+
+// Take returns the descriptor that an earlier process passed on under a name, and that nobody took yet; nil if there is none. The caller closes it. It stays in
+// systemd's store.
+func (s *Store) Take(name string) *os.File {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.kept[prefix+name]
+	delete(s.kept, prefix+name)
+	return f
+}
+
+// Keep passes a copy of a socket on under a name, which has no colon. A failure is logged: the socket is in use anyway.
+func (s *Store) Keep(name string, socket syscall.Conn) {
+	if s.conn == nil {
+		return
+	}
+	if err := s.keep(name, socket); err != nil {
+		s.log.Warn("a socket could not be passed to systemd, so a restart will lose queries on it", "socket", name, "error", err)
+	}
+}
+
+func (s *Store) keep(name string, socket syscall.Conn) error {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sent error
+	err = raw.Control(func(fd uintptr) { sent = s.store(name, int(fd)) })
+	return errors.Join(err, sent)
+}
+
+// store makes systemd keep a descriptor. Without FDPOLL=0, systemd would drop a socket on which an error is pending, such as one that ICMP reported.
+func (s *Store) store(name string, fd int) error {
+	return s.send("FDSTORE=1\nFDPOLL=0\nFDNAME="+prefix+name, fd)
+}
+
+// Write passes bytes on under a name, which has no colon. Flush must follow.
+func (s *Store) Write(name string, write func(io.Writer) error) error {
+	if s.conn == nil {
+		return nil
+	}
+	f, err := memory(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := write(f); err != nil {
+		return err
+	}
+	return s.store(name, int(f.Fd()))
+}
+
+// Read returns the bytes that the process before this one passed on under a name, and removes them from the store; nil if there are none. The caller closes the file.
+func (s *Store) Read(name string) *os.File {
+	f := s.Take(name)
+	if f == nil {
+		return nil
+	}
+	s.remove(prefix + name)
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		s.log.Warn("the file that the process before this one passed on cannot be read", "name", name, "error", err)
+		f.Close()
+		return nil
+	}
+	return f
+}
+
+// Discard closes the descriptors that nobody took, and removes them from the store: this process no longer uses them, for example after a change of its
+// addresses.
+func (s *Store) Discard() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, f := range s.kept {
+		s.remove(name)
+		f.Close()
+	}
+	clear(s.kept)
+}
+
+func (s *Store) remove(name string) {
+	if s.conn == nil {
+		return
+	}
+	if err := s.send("FDSTOREREMOVE=1\nFDNAME=" + name); err != nil {
+		s.log.Warn("systemd keeps a descriptor that is no longer used", "name", name, "error", err)
+	}
+}

@@ -1,0 +1,17 @@
+//go:build !linux
+
+package handover
+
+import (
+	"errors"
+	"os"
+)
+
+// memory fails: systemd runs on Linux only.
+func memory(string) (*os.File, error) { return nil, errors.ErrUnsupported }
+
+// Flush does nothing.
+func (s *Store) Flush() {}
+
+// send fails.
+func (s *Store) send(string, ...int) error { return errors.ErrUnsupported }

@@ -1,0 +1,74 @@
+package listen
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// Sockets holds sockets that outlive the process, by name.
+type Sockets interface {
+	// Take returns the socket that an earlier process left under a name; nil if there is none. The caller closes it.
+	Take(name string) *os.File
+	// Keep leaves a copy of a socket to later processes.
+	Keep(name string, socket syscall.Conn)
+}
+
+// Binder opens sockets, or uses those that an earlier process left, so that no query is lost between two processes. With nil Sockets it opens all of them.
+type Binder struct{ Sockets Sockets }
+
+// Stream opens a TCP listener on addr for one use, such as "tls", as the function Stream does.
+func (b Binder) Stream(use string, addr netip.AddrPort) (net.Listener, error) {
+	return bound(b, socketName(use, addr, 0), net.FileListener, func() (net.Listener, error) { return Stream(addr) })
+}
+
+// sharedPacket opens one of the UDP sockets that share addr, as Packet does.
+func (b Binder) sharedPacket(name string, addr netip.AddrPort) (net.PacketConn, error) {
+	return bound(b, name, net.FilePacketConn, func() (net.PacketConn, error) { return Packet(addr) })
+}
+
+// onlyPacket opens a UDP socket that shares addr with no other.
+func (b Binder) onlyPacket(name string, addr netip.AddrPort) (net.PacketConn, error) {
+	return bound(b, name, net.FilePacketConn, func() (net.PacketConn, error) {
+		lc := net.ListenConfig{Control: controlAlone}
+		return lc.ListenPacket(context.Background(), network("udp", addr), addr.String())
+	})
+}
+
+// bound returns the socket that an earlier process left under a name, or opens one and leaves it to later processes.
+func bound[T any](b Binder, name string, open func(*os.File) (T, error), bind func() (T, error)) (socket T, err error) {
+	if b.Sockets == nil {
+		return bind()
+	}
+	if f := b.Sockets.Take(name); f != nil {
+		defer f.Close() // net makes a copy of the descriptor
+		if socket, err = open(f); err != nil {
+			err = fmt.Errorf("the socket %q of the process before this one: %w", name, err)
+		}
+		return socket, err
+	}
+	if socket, err = bind(); err == nil {
+		if s, ok := any(socket).(syscall.Conn); ok {
+			b.Sockets.Keep(name, s)
+		}
+	}
+	return socket, err
+}
+
+// socketName returns the name of a socket: its use, its address and its number among the sockets with the same use and address. It has no colon.
+func socketName(use string, addr netip.AddrPort, number int) string {
+	return fmt.Sprintf("%s %s %d %d", use, strings.ReplaceAll(addr.Addr().String(), ":", "_"), addr.Port(), number)
+}
+
+// Unanswered is a UDP query that a process received and could not answer before its end. The process after it answers the query.
+type Unanswered struct {
+	Socket        string // name of the socket that received it
+	Packet        []byte // the query
+	Client, Local netip.Addr
+	Peer          []byte // where the answer goes, and control messages of the answer, in the kernel's form
+	Control       []byte
+}
