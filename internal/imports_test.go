@@ -94,9 +94,10 @@ var cmdRules = map[string]struct {
 	may []string
 	why string
 }{
-	"cmd/rempart":         {[]string{"cmd/rempart/cli", "cmd/rempart/clientsetup", "cmd/rempart/inspect", "cmd/rempart/operate", "cmd/rempart/report", "cmd/rempart/setup", "cmd/rempart/setup/certificates", "cmd/rempart/setup/public", "cmd/rempart/setup/reload"}, "main wires everything together"},
+	"cmd/rempart":         {[]string{"cmd/rempart/cli", "cmd/rempart/clientsetup", "cmd/rempart/inspect", "cmd/rempart/operate", "cmd/rempart/report", "cmd/rempart/running", "cmd/rempart/setup", "cmd/rempart/setup/certificates", "cmd/rempart/setup/public", "cmd/rempart/setup/reload"}, "main wires everything together"},
 	"cmd/rempart/operate": {[]string{"cmd/rempart/cli", "cmd/rempart/report", "cmd/rempart/setup", "cmd/rempart/setup/certificates"}, "commands of operators know no lists of this machine"},
-	"cmd/rempart/inspect": {[]string{"cmd/rempart/cli", "cmd/rempart/clientsetup", "cmd/rempart/report", "cmd/rempart/setup", "cmd/rempart/setup/certificates", "cmd/rempart/setup/public"}, "commands that examine lists call no control"},
+	"cmd/rempart/running": {[]string{"cmd/rempart/setup"}, "it finds a server for any command"},
+	"cmd/rempart/inspect": {[]string{"cmd/rempart/cli", "cmd/rempart/clientsetup", "cmd/rempart/report", "cmd/rempart/running", "cmd/rempart/setup", "cmd/rempart/setup/certificates", "cmd/rempart/setup/public"}, "commands that examine lists call no control"},
 	"cmd/rempart/setup":   {[]string{"cmd/rempart/report", "cmd/rempart/setup/certificates", "cmd/rempart/setup/reload"}, "parts are made from settings, independent of the command"},
 	"cmd/rempart/cli":     {[]string{"cmd/rempart/report"}, "it does not depend on what a command does"},
 	"cmd/rempart/report":  {nil, "it only describes"},

@@ -16,6 +16,7 @@ import (
 	"rempart/blocklist"
 	"rempart/blocklist/feed/format"
 	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/running"
 	"rempart/internal/local"
 )
 
@@ -28,15 +29,15 @@ func allowCommand() *cobra.Command {
 		Use: "allow NAME…", Short: "Never block a name on this server, effective at once", Args: cobra.MinimumNArgs(1),
 		Long: `Add each NAME, with all names below it, to the file of REMPART_ALLOW, make the running server read the file, and wait until the server does not block the name any more.
 To remove a name again, delete its line from the file. Run it as a user who may write that file, root for the packaged settings.
-` + runningOnly + `
+` + running.ClientOnly + `
 
 Exit code: 0 once every name passes, 1 if one is still blocked, 2 on an error.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			of, err := findService(cmd.Context())
+			of, err := running.Find(cmd.Context())
 			if err != nil {
 				return err
 			}
-			if of.config.Allow == "" {
+			if of.Config.Allow == "" {
 				return errors.New("the server has no file of names that are never blocked: set REMPART_ALLOW to the path of one, and restart the server")
 			}
 			var texts []string
@@ -47,17 +48,17 @@ Exit code: 0 once every name passes, 1 if one is still blocked, 2 on an error.`,
 				}
 				texts = append(texts, blocklist.NameText(name))
 			}
-			if texts, err = addable(cmd.Context(), cmd.OutOrStdout(), of.client, texts); err != nil || len(texts) == 0 {
+			if texts, err = addable(cmd.Context(), cmd.OutOrStdout(), of.Client, texts); err != nil || len(texts) == 0 {
 				return err
 			}
-			if err := appendNames(of.config.Allow, texts, reason, time.Now()); err != nil {
+			if err := appendNames(of.Config.Allow, texts, reason, time.Now()); err != nil {
 				return fmt.Errorf("%w (REMPART_ALLOW names the file)", err)
 			}
-			if of.client == nil {
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "added to %s; no server runs here, so that it is not known whether the change is in effect\n", of.config.Allow)
+			if of.Client == nil {
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "added to %s; no server runs here, so that it is not known whether the change is in effect\n", of.Config.Allow)
 				return err
 			}
-			return awaitAllowed(cmd.Context(), cmd.OutOrStdout(), of.client, texts)
+			return awaitAllowed(cmd.Context(), cmd.OutOrStdout(), of.Client, texts)
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, as a comment in the file")

@@ -111,7 +111,7 @@ func (k *checker) checkAll(names []string) error {
 			return fmt.Errorf("reading names: %w", err)
 		}
 	}
-	if k.client == nil && k.passed {
+	if k.Client == nil && k.passed {
 		fmt.Fprintln(k.cmd.ErrOrStderr(), "rempart: no server with these settings runs here to resolve the names: a server may still block a name that passes, for a listed name or address in its answer")
 	}
 	switch {
@@ -156,8 +156,8 @@ func (k *checker) checkOne(text string) error {
 
 // judge returns the verdict on a name.
 func (k *checker) judge(text string) (local.Verdict, error) {
-	if k.client != nil {
-		return k.client.Check(k.cmd.Context(), text)
+	if k.Client != nil {
+		return k.Client.Check(k.cmd.Context(), text)
 	}
 	name, err := report.ParseName(text)
 	if err != nil {

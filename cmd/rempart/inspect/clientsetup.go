@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"rempart/cmd/rempart/clientsetup"
+	"rempart/cmd/rempart/running"
 	"rempart/cmd/rempart/setup/certificates"
 	"rempart/internal/config"
 	"rempart/internal/spelling"
@@ -59,18 +60,18 @@ func (o *clientSetup) run(cmd *cobra.Command, names []string) error {
 	if err != nil {
 		return err
 	}
-	of, err := findServiceUnless(cmd.Context(), true)
+	of, err := running.FindUnless(cmd.Context(), true)
 	if err != nil {
 		return err
 	}
 	if err := mustBeEncrypted(of); err != nil {
 		return err
 	}
-	server, err := identify(of.config)
+	server, err := identify(of.Config)
 	if err != nil {
 		return err
 	}
-	service, err := o.service(of.config, server)
+	service, err := o.service(of.Config, server)
 	if err != nil {
 		return err
 	}
@@ -82,7 +83,7 @@ func (o *clientSetup) run(cmd *cobra.Command, names []string) error {
 		return fmt.Errorf("%s: %w", sections[0].Name, err)
 	}
 	if name := sections[0].Name; !o.unsigned && (name == clientsetup.Apple || name == clientsetup.AppleTLS) {
-		return writeProfile(cmd, []byte(text), server.chain, of.config)
+		return writeProfile(cmd, []byte(text), server.chain, of.Config)
 	}
 	_, err = io.WriteString(cmd.OutOrStdout(), text)
 	return err
@@ -112,12 +113,12 @@ func chooseSections(names []string) (chosen []clientsetup.Section, err error) {
 }
 
 // mustBeEncrypted returns an error that says which settings are missing if a server has no encrypted transport.
-func mustBeEncrypted(of *service) error {
-	if of.config.IsEncrypted() {
+func mustBeEncrypted(of *running.Service) error {
+	if of.Config.IsEncrypted() {
 		return nil
 	}
 	return fmt.Errorf("no encrypted transport is configured (by %s): set REMPART_CERT and REMPART_KEY, or REMPART_ACME, and REMPART_TLS_LISTEN=:853 (Android, resolvers), REMPART_HTTPS_LISTEN=:443 (Apple, Windows, browsers) or both",
-		of.from)
+		of.From)
 }
 
 // identity is what clients check of a server.

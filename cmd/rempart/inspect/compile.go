@@ -35,7 +35,7 @@ Exit code: 0, or 2 if a list could not be fetched or read (the snapshot is writt
 			if err != nil {
 				return err
 			}
-			if err := refuseServerFolder(path, in.config.DataDir); err != nil {
+			if err := refuseServerFolder(path, in.Config.DataDir); err != nil {
 				return err
 			}
 			if err := in.start(cmd); err != nil {

@@ -88,7 +88,7 @@ func (in *inspection) states(cmd *cobra.Command, args []string) (pair setPair, e
 	if len(args) > 0 {
 		pair.before, err = feed.OpenSnapshot(args[0])
 	} else if pair.before, err = in.lists.Kept(); errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("there is no set in the data folder %s yet; name a snapshot to compare with", in.config.DataDir)
+		err = fmt.Errorf("there is no set in the data folder %s yet; name a snapshot to compare with", in.Config.DataDir)
 	}
 	if err != nil {
 		return pair, err

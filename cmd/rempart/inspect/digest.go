@@ -21,6 +21,7 @@ import (
 	"rempart/blocklist/feed/format"
 	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/report"
+	"rempart/cmd/rempart/running"
 	"rempart/internal/config"
 	"rempart/internal/journal"
 	"rempart/internal/local"
@@ -91,11 +92,11 @@ type verdictDigest struct {
 }
 
 func (d *digester) run(cmd *cobra.Command) error {
-	service, err := findServiceUnless(cmd.Context(), d.set != "", &d.sample, &d.set)
+	service, err := running.FindUnless(cmd.Context(), d.set != "", &d.sample, &d.set)
 	if err != nil {
 		return err
 	}
-	c := service.config
+	c := service.Config
 	categories, err := d.readFlags(c)
 	if err != nil {
 		return err
@@ -113,7 +114,7 @@ func (d *digester) run(cmd *cobra.Command) error {
 	bySet := rpz.ByView(set.view, categories, time.Now().Unix())
 	out := digestResult{Version: set.view.Version(), Observes: d.set == "" && c.Mode == config.Observe}
 	if d.resolver.Addr != "" {
-		client := service.client
+		client := service.Client
 		if d.set != "" || len(d.categories) > 0 { // the running server uses another set or more categories
 			client = nil
 		}

@@ -14,6 +14,7 @@ import (
 	"rempart/blocklist"
 	"rempart/blocklist/feed"
 	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/running"
 	"rempart/cmd/rempart/setup"
 	"rempart/internal/journal"
 	"rempart/internal/signing"
@@ -21,11 +22,11 @@ import (
 
 // readsOnly is the part of help texts about commands that only read.
 const readsOnly = `It changes nothing. It examines the lists that the environment names; if it names none, those of the server that runs on this machine; if none
-runs, those of the settings in ` + systemSettings + `. It reads the copies of lists in the data folder of the server: run it as a user who may read that folder.`
+runs, those of the settings in ` + running.SettingsFile + `. It reads the copies of lists in the data folder of the server: run it as a user who may read that folder.`
 
 // inspection holds what a command that changes nothing needs: the server's lists, and the set that the server would compile from them now.
 type inspection struct {
-	*service
+	*running.Service
 	reading *cli.Progress
 	lists   *feed.Lists
 	status  feed.Status
@@ -37,7 +38,7 @@ type inspection struct {
 // lists, and the inspection has no lists.
 func openInspection(cmd *cobra.Command) (*inspection, error) {
 	in, err := prepareInspection(cmd, false)
-	if err != nil && in != nil && in.client != nil {
+	if err != nil && in != nil && in.Client != nil {
 		fmt.Fprintf(cmd.ErrOrStderr(), "rempart: %v; the answer is from the running server, which still uses its earlier settings\n", err)
 		in.broken = err
 		return in, in.askStatus(cmd)
@@ -50,7 +51,7 @@ func openInspection(cmd *cobra.Command) (*inspection, error) {
 
 // askStatus reads the status of the lists from the running server, which knows the results of fetching.
 func (in *inspection) askStatus(cmd *cobra.Command) error {
-	st, err := in.client.Status(cmd.Context())
+	st, err := in.Client.Status(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -63,12 +64,12 @@ func (in *inspection) askStatus(cmd *cobra.Command) error {
 
 // prepareInspection finds the server, but does not read its lists yet. given means that the command needs no server.
 func prepareInspection(cmd *cobra.Command, given bool, paths ...*string) (*inspection, error) {
-	of, err := findServiceUnless(cmd.Context(), given, paths...)
+	of, err := running.FindUnless(cmd.Context(), given, paths...)
 	if err != nil {
 		return nil, err
 	}
-	in := &inspection{service: of, reading: cli.NewProgress(cmd.ErrOrStderr())}
-	in.lists, err = setup.NewLists(of.config, setup.ListsOptions{Log: slog.New(slog.DiscardHandler), Progress: in.reading.ListProgress(), ReadOnly: true})
+	in := &inspection{Service: of, reading: cli.NewProgress(cmd.ErrOrStderr())}
+	in.lists, err = setup.NewLists(of.Config, setup.ListsOptions{Log: slog.New(slog.DiscardHandler), Progress: in.reading.ListProgress(), ReadOnly: true})
 	return in, err
 }
 
@@ -77,7 +78,7 @@ func (in *inspection) start(cmd *cobra.Command) error {
 	err := in.lists.Start(cmd.Context())
 	in.reading.End()
 	in.status = in.lists.Status()
-	if err == nil && in.client != nil {
+	if err == nil && in.Client != nil {
 		return in.askStatus(cmd)
 	}
 	in.partial = in.partial || slices.ContainsFunc(in.status.Lists, isMissing)
@@ -89,7 +90,7 @@ func isMissing(l feed.ListStatus) bool { return l.Result == feed.Failed || l.Res
 
 // view returns the set that is in force with these settings, or that would be.
 func (in *inspection) view() (*blocklist.View, error) {
-	c := in.config
+	c := in.Config
 	var roots []signing.PublicKey
 	var err error
 	switch {
@@ -130,7 +131,7 @@ func (in *inspection) warn(cmd *cobra.Command, consequence string) {
 
 // warnNone writes a warning if no list is configured.
 func (in *inspection) warnNone(cmd *cobra.Command, consequence string) {
-	if in.client == nil && len(in.config.Lists) == 0 && in.config.Feeds == "" && in.config.Control == "" {
+	if in.Client == nil && len(in.Config.Lists) == 0 && in.Config.Feeds == "" && in.Config.Control == "" {
 		fmt.Fprintf(cmd.ErrOrStderr(), "rempart: neither REMPART_LISTS nor REMPART_FEEDS is set here: %s\n", consequence)
 	}
 }

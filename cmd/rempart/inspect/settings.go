@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/running"
 	"rempart/cmd/rempart/setup"
 	"rempart/cmd/rempart/setup/certificates"
 	"rempart/cmd/rempart/setup/public"
@@ -26,19 +27,19 @@ func settingsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "settings", Short: "List the settings in effect, and their origin", Args: cobra.NoArgs,
 		Long: `List the settings of the environment if it names a set, or of the server that runs on this machine, or of
-` + systemSettings + `. With --all, settings that have their default value are listed too. Secrets are hidden.`,
+` + running.SettingsFile + `. With --all, settings that have their default value are listed too. Secrets are hidden.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			of, err := findService(cmd.Context())
+			of, err := running.Find(cmd.Context())
 			switch {
-			case errors.Is(err, errNoService):
-				of = &service{environ: config.Environ(), from: "the environment"}
+			case errors.Is(err, running.ErrNone):
+				of = &running.Service{Environ: config.Environ(), From: "the environment"}
 			case err != nil && of == nil:
 				return err
 			} // a mistake in the settings is reported after their list
 			enc := json.NewEncoder(cmd.OutOrStdout())
 			tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			for _, v := range config.Variables(of.environ) {
-				from := of.from
+			for _, v := range config.Variables(of.Environ) {
+				from := of.From
 				if v.Default {
 					from = "default"
 				}
@@ -50,7 +51,7 @@ func settingsCommand() *cobra.Command {
 					fmt.Fprintf(tw, "%s\t%s\t(%s)\n", v.Name, v.Value, from)
 				}
 			}
-			if errors.Is(err, errNoService) {
+			if errors.Is(err, running.ErrNone) {
 				err = nil
 			}
 			return errors.Join(err, tw.Flush())
@@ -64,15 +65,15 @@ func settingsCommand() *cobra.Command {
 func validateCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "validate", Short: "Check the settings without starting a server", Args: cobra.NoArgs,
-		Long: `Check the settings of the environment, or of ` + systemSettings + ` where the environment names no set: values, the feeds file, guards' files, certificates and keys. It opens no
+		Long: `Check the settings of the environment, or of ` + running.SettingsFile + ` where the environment names no set: values, the feeds file, guards' files, certificates and keys. It opens no
 socket, fetches nothing and changes nothing.
 
 Exit code: 0 if a server would start, 2 if not.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			environ, from := config.Environ(), "the environment"
 			if len(config.SetVariables(environ)) == 0 {
-				if settings, err := readSystemSettings(); err == nil {
-					environ, from = mergeEnviron(environ, settings), systemSettings
+				if settings, err := running.ReadSettings(); err == nil {
+					environ, from = running.MergeEnviron(environ, settings), running.SettingsFile
 					cli.WarnUnknown(cmd, settings, true)
 				}
 			}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rempart/cmd/rempart/running"
 	"rempart/internal/statistics"
 )
 
@@ -22,11 +23,11 @@ left empty. The numbers of a day appear when the day is over (UTC).`,
 				_, err := fmt.Fprint(cmd.OutOrStdout(), statistics.Schema)
 				return err
 			}
-			of, err := findServiceUnless(cmd.Context(), true)
+			of, err := running.FindUnless(cmd.Context(), true)
 			if err != nil {
 				return err
 			}
-			rows, err := statistics.Read(filepath.Join(of.config.DataDir, statistics.Folder), most)
+			rows, err := statistics.Read(filepath.Join(of.Config.DataDir, statistics.Folder), most)
 			if err != nil {
 				return fmt.Errorf("reading the statistics failed: %w; run this command as the server's user, or as root", err)
 			}

@@ -1,7 +1,6 @@
 package inspect
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,34 +14,20 @@ import (
 	"rempart/blocklist/feed"
 	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/report"
+	"rempart/cmd/rempart/running"
 	"rempart/internal/local"
 )
-
-// runningOnly is the part of help texts about commands that need the running server.
-const runningOnly = `It asks the server that runs on this machine, over its socket (REMPART_SOCKET): run it as the server's user, or as root.`
-
-// runningClient returns a client of the server that runs here. It returns an error if no server answers.
-func runningClient(ctx context.Context) (*local.Client, error) {
-	of, err := findService(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if of.client == nil {
-		return nil, fmt.Errorf("%w: by %s, no server answers on its socket; is it running?", errNoService, of.from)
-	}
-	return of.client, nil
-}
 
 func statusCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "status", Short: "Show the state of the running server", Args: cobra.NoArgs,
 		Long: `Show the addresses of the running server, its set, its upstreams, the state of its lists, and the problems that keep it from working as configured.
-` + runningOnly + `
+` + running.ClientOnly + `
 
 Exit code: 0, 1 if something is wrong, 2 on an error.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := runningClient(cmd.Context())
+			client, err := running.Client(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -117,9 +102,9 @@ func matchesCommand() *cobra.Command {
 		Use: "matches", Short: "Rank the entries of the set by the number of queries they decided", Args: cobra.NoArgs,
 		Long: `Rank the entries of the set by the number of queries they decided since the start of the server, in observe mode by the number they would have decided. An entry is
 a name on a list, never a name from a query. Entries with fewer than ` + fmt.Sprint(report.LeastMatches) + ` queries are not shown, since one person may have sent them. The numbers are kept in memory only.
-` + runningOnly,
+` + running.ClientOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := runningClient(cmd.Context())
+			client, err := running.Client(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -15,6 +15,7 @@ import (
 
 	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/report"
+	"rempart/cmd/rempart/running"
 	"rempart/internal/local"
 )
 
@@ -45,11 +46,11 @@ those of a host name. The log of the server says why an upstream is down.
                     local        this machine lacks file descriptors, memory or ports
                     rcode        SERVFAIL, REFUSED and the like
 
-` + runningOnly + `
+` + running.ClientOnly + `
 
 Exit code: 0, 1 if a zone has no healthy upstream, 2 on an error.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := runningClient(cmd.Context())
+			client, err := running.Client(cmd.Context())
 			if err != nil {
 				return err
 			}
