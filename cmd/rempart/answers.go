@@ -58,7 +58,7 @@ func (s *server) status() local.Status {
 	view, lists := s.set().View(), s.lists.Status()
 	stats := view.Stats()
 	st := local.Status{
-		Version: cli.Version(), Started: s.started, Mode: "enforce", Set: local.SetStatus{Version: stats.Version, Names: stats.Names, Created: view.Info().Created, Suspended: view.Suspended()},
+		Version: cli.Version(), Started: s.started, Identity: s.forward.Identity, Mode: "enforce", Set: local.SetStatus{Version: stats.Version, Names: stats.Names, Created: view.Info().Created, Suspended: view.Suspended()},
 	}
 	if s.config.Mode == config.Observe {
 		st.Mode = "observe"

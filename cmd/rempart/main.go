@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/doctor"
 	"rempart/cmd/rempart/inspect"
 	"rempart/cmd/rempart/operate"
 	"rempart/internal/config"
@@ -46,7 +47,7 @@ Without a subcommand it runs "rempart serve". Settings are environment variables
 		}
 		root.AddCommand(commands...)
 	}
-	group("serve", append([]*cobra.Command{serve, control}, inspect.ServerCommands()...)...)
+	group("serve", append([]*cobra.Command{serve, control}, append(inspect.ServerCommands(), doctor.Command())...)...)
 	group("lists", inspect.Commands()...)
 	group("operate", operate.Commands()...)
 	cli.WithCommands(root, versionCommand())

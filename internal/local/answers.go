@@ -31,6 +31,7 @@ type Match struct {
 type Status struct {
 	Version   string          `json:"version"`
 	Started   time.Time       `json:"started"`
+	Identity  string          `json:"identity"` // of the process, as it answers "instance.rempart" in class CHAOS
 	Listening []string        `json:"listening"`
 	Mode      string          `json:"mode"`
 	Set       SetStatus       `json:"set"`

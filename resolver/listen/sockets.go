@@ -10,6 +10,9 @@ import (
 	"syscall"
 )
 
+// ReceiveRoom is the size of the receive buffer in bytes that each UDP socket asks the kernel for.
+const ReceiveRoom = 4 << 20
+
 // Sockets holds sockets that outlive the process, by name.
 type Sockets interface {
 	// Take returns the socket that an earlier process left under a name; nil if there is none. The caller closes it.

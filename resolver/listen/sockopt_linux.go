@@ -10,14 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const receiveRoom = 4 << 20 // bytes of the kernel's receive queue that are asked for
-
 // tune sets the options of a socket, our own or a supervisor's, as far as the kernel accepts them: options of the other family fail, and a smaller receive
 // queue shows only in the metrics.
 func tune(fd uintptr, wildcard bool, spin time.Duration) {
 	set := func(level, opt, value int) error { return unix.SetsockoptInt(int(fd), level, opt, value) }
-	if set(unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveRoom) != nil {
-		_ = set(unix.SOL_SOCKET, unix.SO_RCVBUF, receiveRoom)
+	if set(unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, ReceiveRoom) != nil {
+		_ = set(unix.SOL_SOCKET, unix.SO_RCVBUF, ReceiveRoom)
 	}
 	if wildcard {
 		// An answer leaves from the address that the query was sent to. An IPv6 socket that also receives IPv4 reports both kinds of addresses in messages of

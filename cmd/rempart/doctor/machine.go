@@ -1,0 +1,107 @@
+package doctor
+
+import (
+	"bufio"
+	"encoding/hex"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// machine reads what the kernel says of this machine (proc(5)). Tests use a folder in place of the root.
+type machine struct{ root string }
+
+// number returns the number in a file.
+func (m machine) number(path string) (int, error) {
+	text, err := os.ReadFile(filepath.Join(m.root, path))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(text)))
+}
+
+// socket is a bound UDP socket or a listening TCP socket.
+type socket struct {
+	network string // "udp" or "tcp"
+	at      netip.AddrPort
+	inode   string
+	drops   uint64 // datagrams that were dropped because the socket's buffer was full
+}
+
+// sockets returns the sockets of this machine that are bound to a port. The error is that of the last file that cannot be read, if none can.
+func (m machine) sockets(port uint16) (all []socket, err error) {
+	read := false
+	for _, network := range []string{"udp", "tcp"} {
+		for _, family := range []string{"", "6"} {
+			f, openErr := os.Open(filepath.Join(m.root, "proc/net", network+family))
+			if openErr != nil {
+				err = openErr
+				continue
+			}
+			read = true
+			for lines := bufio.NewScanner(f); lines.Scan(); {
+				if s, ok := parseSocket(network, lines.Text()); ok && s.at.Port() == port {
+					all = append(all, s)
+				}
+			}
+			f.Close()
+		}
+	}
+	if read {
+		err = nil
+	}
+	return all, err
+}
+
+// parseSocket reads a line of /proc/net/udp or /proc/net/tcp: number, local address, remote address, state, queues, timer, retransmissions, user, timeout, inode,
+// references, pointer, and for UDP drops. It returns false for other lines, and for TCP sockets that do not listen.
+func parseSocket(network, line string) (s socket, ok bool) {
+	const listening = "0A"
+	fields := strings.Fields(line)
+	if len(fields) < 12 || network == "tcp" && fields[3] != listening {
+		return s, false
+	}
+	host, port, _ := strings.Cut(fields[1], ":")
+	raw, err := hex.DecodeString(host)
+	if err != nil || len(raw)%4 != 0 {
+		return s, false
+	}
+	for word := range slices.Chunk(raw, 4) { // the kernel prints words in the order of this machine's bytes
+		slices.Reverse(word)
+	}
+	addr, isAddr := netip.AddrFromSlice(raw)
+	number, err := strconv.ParseUint(port, 16, 16)
+	if err != nil || !isAddr {
+		return s, false
+	}
+	s = socket{network: network, at: netip.AddrPortFrom(addr.Unmap(), uint16(number)), inode: fields[9]}
+	if network == "udp" && len(fields) > 12 {
+		s.drops, _ = strconv.ParseUint(fields[12], 10, 64)
+	}
+	return s, true
+}
+
+// owners returns the names and IDs of the programs that hold one of the sockets: "dnsmasq (812)". Only root sees the programs of other users.
+func (m machine) owners(sockets []socket) (names []string) {
+	wanted := map[string]bool{}
+	for _, s := range sockets {
+		wanted["socket:["+s.inode+"]"] = true
+	}
+	links, _ := filepath.Glob(filepath.Join(m.root, "proc/[0-9]*/fd/*"))
+	for _, link := range links {
+		target, err := os.Readlink(link)
+		if err != nil || !wanted[target] {
+			continue
+		}
+		process := filepath.Dir(filepath.Dir(link))
+		comm, _ := os.ReadFile(filepath.Join(process, "comm"))
+		name := strings.TrimSpace(string(comm)) + " (" + filepath.Base(process) + ")"
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
