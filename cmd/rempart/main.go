@@ -13,6 +13,7 @@ import (
 
 	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/doctor"
+	"rempart/cmd/rempart/firstrun"
 	"rempart/cmd/rempart/inspect"
 	"rempart/cmd/rempart/operate"
 	"rempart/internal/config"
@@ -47,7 +48,7 @@ Without a subcommand it runs "rempart serve". Settings are environment variables
 		}
 		root.AddCommand(commands...)
 	}
-	group("serve", append([]*cobra.Command{serve, control}, append(inspect.ServerCommands(), doctor.Command())...)...)
+	group("serve", append([]*cobra.Command{serve, control}, append(inspect.ServerCommands(), firstrun.Command(), doctor.Command())...)...)
 	group("lists", inspect.Commands()...)
 	group("operate", operate.Commands()...)
 	cli.WithCommands(root, versionCommand())

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/machine"
 	"rempart/cmd/rempart/running"
 	"rempart/internal/config"
 	"rempart/internal/local"
@@ -46,7 +47,7 @@ type installation struct {
 	mistake error          // of the settings
 	client  *local.Client  // nil: no server answers
 	status  *local.Status  // nil without a client
-	machine machine
+	machine machine.Machine
 	now     time.Time
 }
 
@@ -107,7 +108,7 @@ Exit code: 0, 1 if there is a problem, 2 on an error.`,
 
 // examine finds the installation.
 func examine(ctx context.Context) *installation {
-	in := &installation{machine: machine{root: "/"}, now: time.Now()}
+	in := &installation{machine: machine.Machine{Root: "/"}, now: time.Now()}
 	of, err := running.Find(ctx)
 	if errors.Is(err, running.ErrNone) { // nothing is configured: the defaults apply
 		of = &running.Service{Environ: config.Environ(), From: "the environment"}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,16 +11,17 @@ import (
 	"time"
 
 	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/machine"
 	"rempart/internal/config"
 	"rempart/internal/local"
 )
 
 // fakeMachine returns a machine on which the programs hold the sockets of the lines, which are those of /proc/net/udp.
-func fakeMachine(t *testing.T, lines string, programs map[string]string) machine {
+func fakeMachine(t *testing.T, lines string, programs map[string]string) machine.Machine {
 	t.Helper()
-	m := machine{root: t.TempDir()}
+	m := machine.Machine{Root: t.TempDir()}
 	write := func(path, text string) {
-		path = filepath.Join(m.root, path)
+		path = filepath.Join(m.Root, path)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +37,7 @@ func fakeMachine(t *testing.T, lines string, programs map[string]string) machine
 		process := filepath.Join("proc", string(rune('0'+pid/100))+string(rune('0'+pid/10%10))+string(rune('0'+pid%10)))
 		write(filepath.Join(process, "comm"), name+"\n")
 		write(filepath.Join(process, "fd", "0"), "")
-		if err := os.Symlink("socket:["+inode+"]", filepath.Join(m.root, process, "fd", "3")); err != nil {
+		if err := os.Symlink("socket:["+inode+"]", filepath.Join(m.Root, process, "fd", "3")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -49,20 +49,6 @@ const (
 	rempartSocket  = "  2: 00000000:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 22 2 0000000000000000 7\n" // 0.0.0.0:53
 )
 
-func TestSocketsAreRead(t *testing.T) {
-	all, err := fakeMachine(t, resolvedSocket+rempartSocket+"nonsense\n", nil).sockets(53)
-	if err != nil || len(all) != 2 || all[0].at != netip.MustParseAddrPort("127.0.0.53:53") || all[1].drops != 7 {
-		t.Errorf("sockets %+v, %v", all, err)
-	}
-	s, ok := parseSocket("tcp", "  0: 00000000000000000000000001000000:1F90 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 33 1 0000000000000000 100 0 0 10 0")
-	if !ok || s.at != netip.MustParseAddrPort("[::1]:8080") {
-		t.Errorf("socket %+v, %v", s, ok)
-	}
-	if _, err := (machine{root: t.TempDir()}).sockets(53); err == nil {
-		t.Error("no error without the files")
-	}
-}
-
 // TestFindings checks the level of findings, and that each one that is not well says what to do.
 func TestFindings(t *testing.T) {
 	now := time.Now()
@@ -73,7 +59,7 @@ func TestFindings(t *testing.T) {
 		}
 		return &installation{config: &config.Config{}, from: "a test", status: st, now: now}
 	}
-	on := func(in *installation, m machine) *installation {
+	on := func(in *installation, m machine.Machine) *installation {
 		in.machine = m
 		return in
 	}

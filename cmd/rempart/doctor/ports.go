@@ -15,11 +15,11 @@ const dnsPort = 53
 
 // checkPort checks that nobody but this server uses port 53.
 func checkPort(_ context.Context, in *installation) []Finding {
-	sockets, err := in.machine.sockets(dnsPort)
+	sockets, err := in.machine.Sockets(dnsPort)
 	if err != nil {
 		return one(Unknown, "", "the sockets of this machine cannot be read: %v", err)
 	}
-	owners := in.machine.owners(sockets)
+	owners := in.machine.Owners(sockets)
 	others := slices.DeleteFunc(slices.Clone(owners), func(name string) bool { return strings.HasPrefix(name, "rempart (") })
 	switch {
 	case in.status == nil && len(sockets) > 0:

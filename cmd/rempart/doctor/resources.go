@@ -158,17 +158,17 @@ func checkBuffers(_ context.Context, in *installation) []Finding {
 		if err != nil {
 			continue
 		}
-		sockets, err := in.machine.sockets(at.Port())
+		sockets, err := in.machine.Sockets(at.Port())
 		if err != nil {
 			return one(Unknown, "", "the sockets of this machine cannot be read: %v", err)
 		}
 		for _, s := range sockets {
-			if s.at == at {
-				dropped += s.drops
+			if s.At == at {
+				dropped += s.Drops
 			}
 		}
 	}
-	most, err := in.machine.number("proc/sys/net/core/rmem_max")
+	most, err := in.machine.Number("proc/sys/net/core/rmem_max")
 	if err != nil {
 		return one(Unknown, "", "the limit of the kernel's buffers is not known: %v", err)
 	}

@@ -1,4 +1,5 @@
-package doctor
+// Package machine reads what the kernel says of this machine: sockets, and the programs that hold them (proc(5)).
+package machine
 
 import (
 	"bufio"
@@ -11,39 +12,39 @@ import (
 	"strings"
 )
 
-// machine reads what the kernel says of this machine (proc(5)). Tests use a folder in place of the root.
-type machine struct{ root string }
+// Machine is this machine. Tests use a folder in place of the root.
+type Machine struct{ Root string }
 
-// number returns the number in a file.
-func (m machine) number(path string) (int, error) {
-	text, err := os.ReadFile(filepath.Join(m.root, path))
+// Number returns the number in a file.
+func (m Machine) Number(path string) (int, error) {
+	text, err := os.ReadFile(filepath.Join(m.Root, path))
 	if err != nil {
 		return 0, err
 	}
 	return strconv.Atoi(strings.TrimSpace(string(text)))
 }
 
-// socket is a bound UDP socket or a listening TCP socket.
-type socket struct {
-	network string // "udp" or "tcp"
-	at      netip.AddrPort
+// Socket is a bound UDP socket or a listening TCP socket.
+type Socket struct {
+	Network string // "udp" or "tcp"
+	At      netip.AddrPort
 	inode   string
-	drops   uint64 // datagrams that were dropped because the socket's buffer was full
+	Drops   uint64 // datagrams that were dropped because the socket's buffer was full
 }
 
-// sockets returns the sockets of this machine that are bound to a port. The error is that of the last file that cannot be read, if none can.
-func (m machine) sockets(port uint16) (all []socket, err error) {
+// Sockets returns the sockets of this machine that are bound to a port. The error is that of the last file that cannot be read, if none can.
+func (m Machine) Sockets(port uint16) (all []Socket, err error) {
 	read := false
 	for _, network := range []string{"udp", "tcp"} {
 		for _, family := range []string{"", "6"} {
-			f, openErr := os.Open(filepath.Join(m.root, "proc/net", network+family))
+			f, openErr := os.Open(filepath.Join(m.Root, "proc/net", network+family))
 			if openErr != nil {
 				err = openErr
 				continue
 			}
 			read = true
 			for lines := bufio.NewScanner(f); lines.Scan(); {
-				if s, ok := parseSocket(network, lines.Text()); ok && s.at.Port() == port {
+				if s, ok := parseSocket(network, lines.Text()); ok && s.At.Port() == port {
 					all = append(all, s)
 				}
 			}
@@ -58,7 +59,7 @@ func (m machine) sockets(port uint16) (all []socket, err error) {
 
 // parseSocket reads a line of /proc/net/udp or /proc/net/tcp: number, local address, remote address, state, queues, timer, retransmissions, user, timeout, inode,
 // references, pointer, and for UDP drops. It returns false for other lines, and for TCP sockets that do not listen.
-func parseSocket(network, line string) (s socket, ok bool) {
+func parseSocket(network, line string) (s Socket, ok bool) {
 	const listening = "0A"
 	fields := strings.Fields(line)
 	if len(fields) < 12 || network == "tcp" && fields[3] != listening {
@@ -77,20 +78,20 @@ func parseSocket(network, line string) (s socket, ok bool) {
 	if err != nil || !isAddr {
 		return s, false
 	}
-	s = socket{network: network, at: netip.AddrPortFrom(addr.Unmap(), uint16(number)), inode: fields[9]}
+	s = Socket{Network: network, At: netip.AddrPortFrom(addr.Unmap(), uint16(number)), inode: fields[9]}
 	if network == "udp" && len(fields) > 12 {
-		s.drops, _ = strconv.ParseUint(fields[12], 10, 64)
+		s.Drops, _ = strconv.ParseUint(fields[12], 10, 64)
 	}
 	return s, true
 }
 
-// owners returns the names and IDs of the programs that hold one of the sockets: "dnsmasq (812)". Only root sees the programs of other users.
-func (m machine) owners(sockets []socket) (names []string) {
+// Owners returns the names and IDs of the programs that hold one of the sockets: "dnsmasq (812)". Only root sees the programs of other users.
+func (m Machine) Owners(sockets []Socket) (names []string) {
 	wanted := map[string]bool{}
 	for _, s := range sockets {
 		wanted["socket:["+s.inode+"]"] = true
 	}
-	links, _ := filepath.Glob(filepath.Join(m.root, "proc/[0-9]*/fd/*"))
+	links, _ := filepath.Glob(filepath.Join(m.Root, "proc/[0-9]*/fd/*"))
 	for _, link := range links {
 		target, err := os.Readlink(link)
 		if err != nil || !wanted[target] {

@@ -1,0 +1,298 @@
+// Package firstrun sets a household's Rempart up: it asks a few questions, writes the settings, starts the service, and proves that it blocks.
+package firstrun
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"rempart/cmd/rempart/running"
+	"rempart/deploy"
+	"rempart/internal/config"
+	"rempart/internal/durable"
+	"rempart/resolver/upstream/transport"
+)
+
+// options are the flags of the command.
+type options struct {
+	yes, force, noStart          bool
+	dir, listen, page, upstreams string
+	lists                        string
+}
+
+// Command returns the command "rempart setup".
+func Command() *cobra.Command {
+	o := options{}
+	cmd := &cobra.Command{
+		Use: "setup", Short: "Set up a household's server: questions, files, start, proof", Args: cobra.NoArgs,
+		Long: `Set up Rempart as the DNS server of a home network. It shows which program uses port 53, asks for the address of the warning page, the resolvers and the lists, writes
+the settings, starts the service, and proves with a query that a test name is blocked.
+
+A file that exists is only replaced after a question, and is kept beside the new one, with ".old" behind its name. With --yes nothing is asked: each answer is its
+default or its flag, and files that exist stay, unless --force replaces them. Run it as root.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s := &session{options: o, dialog: newDialog(cmd.InOrStdin(), cmd.OutOrStdout(), o.yes), system: newSystem()}
+			return s.run(cmd.Context())
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.yes, "yes", false, "ask nothing, for scripts")
+	f.BoolVar(&o.force, "force", false, "with --yes: replace files that exist, and keep them with \".old\" behind their names")
+	f.BoolVar(&o.noStart, "no-start", false, "write the files only")
+	f.StringVar(&o.dir, "dir", filepath.Dir(running.SettingsFile), "folder of the files")
+	f.StringVar(&o.listen, "listen", ":53", "addresses on which Rempart answers (REMPART_LISTEN)")
+	f.StringVar(&o.page, "page", "", "IPv4 address of this machine in the home network, for the warning page (default: found)")
+	f.StringVar(&o.upstreams, "upstreams", "", "resolvers to forward to (REMPART_UPSTREAMS), or \"network\" for those of this machine")
+	f.StringVar(&o.lists, "lists", "all", "lists to use: \"all\", \"none\", or their numbers")
+	return cmd
+}
+
+// session is one run of the command.
+type session struct {
+	options
+	*dialog
+	system system
+}
+
+// plan is what the answers lead to.
+type plan struct {
+	page      string
+	upstreams string // empty: those of this machine
+	feeds     string // text of the feeds file
+}
+
+func (s *session) run(ctx context.Context) (err error) {
+	if s.dir, err = filepath.Abs(s.dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+		return fmt.Errorf("%w: run it as root, or choose another folder with --dir", err)
+	}
+	frees := false
+	if !s.noStart {
+		if frees, err = s.askForPort(); err != nil {
+			return err
+		}
+	}
+	p, err := s.questions()
+	if err != nil {
+		return err
+	}
+	if err := s.writeFiles(p); err != nil {
+		return err
+	}
+	if frees {
+		if err := s.system.freePort(ctx); err != nil {
+			return fmt.Errorf("turning the stub resolver of systemd-resolved off: %w", err)
+		}
+	}
+	switch {
+	case s.noStart:
+		s.say("Written. Start Rempart when you are ready: systemctl enable --now rempart")
+		return nil
+	case !s.system.hasSystemd() || !s.system.hasUnit():
+		s.say("Written. There is no unit here that starts Rempart: run it with these settings, for example\n  set -a; . %s; set +a; rempart", s.file("rempart.env"))
+		return nil
+	}
+	if err := s.system.start(ctx); err != nil {
+		return fmt.Errorf("the service does not start: %w; \"journalctl -u rempart -n 20\" says why", err)
+	}
+	return s.proveStart(ctx)
+}
+
+// proveStart asks the new server.
+func (s *session) proveStart(ctx context.Context) error {
+	at := "127.0.0.1:53"
+	if addr, err := netip.ParseAddrPort(s.listen); err == nil && !addr.Addr().IsUnspecified() {
+		at = addr.String()
+	} else if _, port, err := net.SplitHostPort(s.listen); err == nil {
+		at = net.JoinHostPort("127.0.0.1", port)
+	}
+	answer, err := prove(ctx, at)
+	if err != nil {
+		return fmt.Errorf("the service runs, but does not block yet: %w; \"rempart doctor\" says why", err)
+	}
+	s.say("It works: the test name phishing.test is blocked, and has %s.\nNow enter the address of this machine as DNS server in your router (DHCP settings). \"rempart doctor\" checks the installation at any time.", answer)
+	return nil
+}
+
+// askForPort shows which program uses port 53, and reports whether systemd-resolved is to leave it.
+func (s *session) askForPort() (frees bool, err error) {
+	owners, err := s.system.portOwners()
+	if err != nil || len(owners) == 0 {
+		return false, nil // the start reports it if the port is taken
+	}
+	for _, name := range owners {
+		if !strings.HasPrefix(name, "systemd-resolve") {
+			return false, fmt.Errorf("port 53 is used by %s: stop that program, or choose other addresses with --listen", name)
+		}
+	}
+	s.say("systemd-resolved uses port 53 of this machine (127.0.0.53), for its stub resolver.")
+	yes, err := s.confirm("Turn the stub resolver off? This machine then asks its resolvers directly", true)
+	if err == nil && !yes {
+		err = errors.New("port 53 stays taken: choose addresses that systemd-resolved does not use with --listen, such as 192.168.1.2:53")
+	}
+	return yes, err
+}
+
+// questions asks for what the settings depend on.
+func (s *session) questions() (p plan, err error) {
+	page := s.page
+	if page == "" {
+		if page = "none"; homeAddress().IsValid() {
+			page = homeAddress().String()
+		}
+	}
+	if p.page, err = s.ask("Address of this machine in the home network, for the warning page", page, acceptPage); err != nil {
+		return p, err
+	}
+	by := s.upstreams
+	if by == "" {
+		by = "network"
+	}
+	if p.upstreams, err = s.ask("Resolvers to ask (\"network\": those that this machine uses now)", by, acceptUpstreams); err != nil {
+		return p, err
+	}
+	if p.upstreams == "network" {
+		p.upstreams = ""
+	}
+	text, err := deploy.Household.ReadFile("feeds.toml")
+	if err != nil {
+		return p, err
+	}
+	all := newCatalogue(string(text))
+	s.say("Lists of malicious names:")
+	for i := range all.feeds {
+		s.say("  %d  %s", i+1, all.title(i))
+	}
+	lists, err := s.ask("Which ones (\"all\", \"none\", or numbers)", s.lists, func(text string) error {
+		_, err := all.choose(text)
+		return err
+	})
+	if err != nil {
+		return p, err
+	}
+	chosen, err := all.choose(lists)
+	p.feeds = all.text(chosen)
+	return p, err
+}
+
+func acceptPage(text string) error {
+	if addr, err := netip.ParseAddr(text); text != "none" && (err != nil || !addr.Is4()) {
+		return fmt.Errorf("%q is not an IPv4 address: write one like 192.168.1.2, or \"none\" for no page", text)
+	}
+	return nil
+}
+
+func acceptUpstreams(text string) error {
+	if text == "network" {
+		return nil
+	}
+	for _, one := range strings.Split(text, ",") {
+		if _, err := transport.ParseEndpoint(strings.TrimSpace(one)); err != nil {
+			return fmt.Errorf("%q: %w", one, err)
+		}
+	}
+	return nil
+}
+
+func (s *session) file(name string) string { return filepath.Join(s.dir, name) }
+
+// writeFiles writes the files of the plan, and those that they name.
+func (s *session) writeFiles(p plan) error {
+	settings, err := settingsText(p, s.listen, s.dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range []struct{ name, text string }{{"rempart.env", settings}, {"feeds.toml", p.feeds}} {
+		if err := s.replace(f.name, f.text); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"allow.txt", "released.txt"} { // they hold the household's own names, and are never replaced
+		text, err := deploy.Household.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		if _, err := os.Stat(s.file(name)); errors.Is(err, fs.ErrNotExist) {
+			if err := s.write(name, string(text)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// replace writes a file. One that exists and differs is replaced after a question.
+func (s *session) replace(name, text string) error {
+	before, err := os.ReadFile(s.file(name))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && string(before) == text {
+		return s.write(name, text)
+	}
+	if err != nil {
+		return err
+	}
+	yes := s.force
+	if !s.yes {
+		if yes, err = s.confirm(fmt.Sprintf("%s exists. Replace it, and keep it as %s.old?", s.file(name), name), false); err != nil {
+			return err
+		}
+	}
+	if !yes {
+		s.say("%s stays as it is", s.file(name))
+		return nil
+	}
+	if err := durable.WriteBytes(s.file(name)+".old", before); err != nil {
+		return err
+	}
+	return s.write(name, text)
+}
+
+func (s *session) write(name, text string) error {
+	if err := durable.WriteBytes(s.file(name), []byte(text)); err != nil {
+		return err
+	}
+	s.say("wrote %s", s.file(name))
+	return os.Chmod(s.file(name), 0o644)
+}
+
+// settingsText returns the settings of a household with the answers of a plan, for the files in dir. The server accepts them, or there is an error.
+func settingsText(p plan, listen, dir string) (string, error) {
+	raw, err := deploy.Household.ReadFile("household.env")
+	if err != nil {
+		return "", err
+	}
+	text := strings.ReplaceAll(string(raw), "=/etc/rempart/", "="+dir+"/")
+	text = setVariable(text, "REMPART_LISTEN", listen)
+	text = setVariable(text, "REMPART_PAGE_IPV4", p.page)
+	if p.upstreams != "" {
+		text = setVariable(text, "REMPART_UPSTREAMS", p.upstreams)
+	}
+	environ, err := config.ReadEnvFile(strings.NewReader(text))
+	if err != nil {
+		return "", err
+	}
+	environ[config.Prefix+"DATA_DIR"] = dir // the unit sets it
+	_, err = config.LoadFrom(environ)
+	return text, err
+}
+
+// setVariable sets a variable in the text of a settings file, in place of its first line, commented out or not.
+func setVariable(text, name, value string) string {
+	lines := strings.SplitAfter(text, "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(strings.TrimPrefix(line, "#"), name+"=") {
+			lines[i] = name + "=" + value + "\n"
+			return strings.Join(lines, "")
+		}
+	}
+	return text + name + "=" + value + "\n"
+}

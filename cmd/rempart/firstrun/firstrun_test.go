@@ -1,0 +1,134 @@
+package firstrun
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"rempart/internal/config"
+)
+
+// attempt runs setup with the answers of a person, or with --yes if there are none, and returns its output.
+func attempt(t *testing.T, o options, root string, answers ...string) (out string, calls []string, err error) {
+	t.Helper()
+	var buf bytes.Buffer
+	o.yes = len(answers) == 0
+	if o.listen == "" {
+		o.listen = ":53"
+	}
+	if o.lists == "" {
+		o.lists = "all"
+	}
+	s := &session{options: o, dialog: newDialog(strings.NewReader(strings.Join(answers, "\n")+"\n"), &buf, o.yes), system: system{root: root, run: func(_ context.Context, name string, args ...string) error {
+		calls = append(calls, strings.Join(append([]string{name}, args...), " "))
+		return nil
+	}}}
+	err = s.run(t.Context())
+	return buf.String(), calls, err
+}
+
+func read(t *testing.T, elem ...string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(elem...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func write(t *testing.T, text string, elem ...string) {
+	t.Helper()
+	path := filepath.Join(elem...)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAnswersAreInTheSettings checks that the answers of a person are in the files, after wrong answers too.
+func TestAnswersAreInTheSettings(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "rempart")
+	out, _, err := attempt(t, options{dir: dir, noStart: true}, t.TempDir(), "fd00::1", "192.168.1.2", "two words", "udp://192.0.2.1", "7", "1, 3")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	environ, err := config.ReadEnvFile(strings.NewReader(read(t, dir, "rempart.env")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"LISTEN": ":53", "PAGE_IPV4": "192.168.1.2", "UPSTREAMS": "udp://192.0.2.1", "FEEDS": dir + "/feeds.toml", "ALLOW": dir + "/allow.txt"} {
+		if got := environ["REMPART_"+name]; got != want {
+			t.Errorf("REMPART_%s is %q, want %q", name, got, want)
+		}
+	}
+	if feeds := read(t, dir, "feeds.toml"); strings.Count(feeds, "[[feed]]") != 2 || !strings.Contains(feeds, "red.flag.domains") || strings.Contains(feeds, "(aa)") {
+		t.Errorf("feeds:\n%s", feeds)
+	}
+	read(t, dir, "released.txt")
+}
+
+// TestFilesStay checks that setup replaces no file without a yes, and keeps the file that it replaces.
+func TestFilesStay(t *testing.T) {
+	dir := t.TempDir()
+	write(t, "REMPART_LISTEN=:5300\n", dir, "rempart.env")
+	write(t, "mine.example\n", dir, "allow.txt")
+	for _, answers := range [][]string{nil, {"", "", "", "n"}, {"", "", "", ""}} {
+		if out, _, err := attempt(t, options{dir: dir, noStart: true}, t.TempDir(), answers...); err != nil || read(t, dir, "rempart.env") != "REMPART_LISTEN=:5300\n" {
+			t.Errorf("answers %q: %v\n%s", answers, err, out)
+		}
+	}
+	if _, _, err := attempt(t, options{dir: dir, noStart: true}, t.TempDir(), "", "", "", "oui"); err != nil || read(t, dir, "rempart.env.old") != "REMPART_LISTEN=:5300\n" {
+		t.Errorf("replaced: %v", err)
+	}
+	if !strings.Contains(read(t, dir, "rempart.env"), "REMPART_LISTEN=:53\n") || read(t, dir, "allow.txt") != "mine.example\n" {
+		t.Error("the settings were not replaced, or the allowed names were")
+	}
+}
+
+// TestInputEnds checks that nothing is written if the input ends before the last question.
+func TestInputEnds(t *testing.T) {
+	dir := t.TempDir()
+	_, _, err := attempt(t, options{dir: dir, noStart: true}, t.TempDir(), "192.168.1.2")
+	if !errors.Is(err, errEnded) {
+		t.Errorf("error %v", err)
+	}
+	if files, _ := os.ReadDir(dir); len(files) > 0 {
+		t.Errorf("files were written: %v", files)
+	}
+}
+
+// TestSystemdResolvedLeavesPort checks that setup turns off the stub resolver that uses port 53, and refuses to continue if another program uses it.
+func TestSystemdResolvedLeavesPort(t *testing.T) {
+	root, dir := t.TempDir(), t.TempDir()
+	write(t, "  sl\n  1: 3500007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000 101 0 11 2 0000000000000000 0\n", root, "proc/net/udp")
+	write(t, "systemd-resolve\n", root, "proc/12/comm")
+	write(t, "", root, "proc/12/fd/0")
+	write(t, "", root, "run/systemd/system/x")
+	for _, link := range [][2]string{{"socket:[11]", "proc/12/fd/3"}, {"../run/systemd/resolve/stub-resolv.conf", "etc/resolv.conf"}} {
+		path := filepath.Join(root, link[1])
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.Symlink(link[0], path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, calls, err := attempt(t, options{dir: dir}, root, "n"); err == nil || len(calls) > 0 {
+		t.Errorf("after no: %v, %q", err, calls)
+	}
+	out, calls, err := attempt(t, options{dir: dir}, root, "y", "192.168.1.2", "", "")
+	if err != nil || !slices.Equal(calls, []string{"systemctl restart systemd-resolved"}) { // there is no unit to start
+		t.Errorf("after yes: %v, %q\n%s", err, calls, out)
+	}
+	if target, err := os.Readlink(filepath.Join(root, stubLink)); err != nil || target != realResolvers || !strings.Contains(read(t, root, resolvedDropIn), "DNSStubListener=no") {
+		t.Errorf("resolv.conf leads to %q, %v", target, err)
+	}
+	write(t, "dnsmasq\n", root, "proc/12/comm")
+	if _, _, err := attempt(t, options{dir: dir}, root); err == nil || !strings.Contains(err.Error(), "dnsmasq (12)") {
+		t.Errorf("another program: %v", err)
+	}
+}

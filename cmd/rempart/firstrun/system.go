@@ -1,0 +1,133 @@
+package firstrun
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"rempart/cmd/rempart/machine"
+)
+
+// system is what setup changes besides its own files. Tests use a folder in place of the root, and another run.
+type system struct {
+	root string
+	run  func(ctx context.Context, name string, args ...string) error
+}
+
+func newSystem() system {
+	return system{root: "/", run: func(ctx context.Context, name string, args ...string) error {
+		if out, err := exec.CommandContext(ctx, name, args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+		}
+		return nil
+	}}
+}
+
+func (s system) path(name string) string { return filepath.Join(s.root, name) }
+
+// hasSystemd reports whether systemd runs here (sd_booted(3)).
+func (s system) hasSystemd() bool {
+	_, err := os.Stat(s.path("run/systemd/system"))
+	return err == nil
+}
+
+// hasUnit reports whether Rempart's unit is installed.
+func (s system) hasUnit() bool {
+	return slices.ContainsFunc([]string{"etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"}, func(dir string) bool {
+		_, err := os.Stat(s.path(filepath.Join(dir, "rempart.service")))
+		return err == nil
+	})
+}
+
+// portOwners returns the programs on port 53 that are not Rempart.
+func (s system) portOwners() ([]string, error) {
+	m := machine.Machine{Root: s.root}
+	sockets, err := m.Sockets(53)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(m.Owners(sockets), func(name string) bool { return strings.HasPrefix(name, "rempart (") }), nil
+}
+
+// resolvedDropIn turns the stub resolver of systemd-resolved off, which takes port 53 (resolved.conf(5)).
+const (
+	resolvedDropIn     = "etc/systemd/resolved.conf.d/rempart.conf"
+	resolvedDropInText = "# Written by \"rempart setup\": port 53 belongs to Rempart.\n[Resolve]\nDNSStubListener=no\n"
+	stubLink           = "etc/resolv.conf"
+	realResolvers      = "/run/systemd/resolve/resolv.conf"
+)
+
+// freePort makes systemd-resolved leave port 53. If resolv.conf leads to the stub resolver, it leads to the file of the real resolvers afterwards.
+func (s system) freePort(ctx context.Context) error {
+	if err := os.MkdirAll(filepath.Dir(s.path(resolvedDropIn)), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.path(resolvedDropIn), []byte(resolvedDropInText), 0o644); err != nil {
+		return err
+	}
+	if target, err := os.Readlink(s.path(stubLink)); err == nil && strings.HasSuffix(target, "stub-resolv.conf") {
+		fresh := s.path(stubLink) + ".rempart"
+		if err := errors.Join(os.Symlink(realResolvers, fresh), os.Rename(fresh, s.path(stubLink))); err != nil {
+			return err
+		}
+	}
+	return s.run(ctx, "systemctl", "restart", "systemd-resolved")
+}
+
+// start starts the unit, now and at every boot.
+func (s system) start(ctx context.Context) error {
+	for _, args := range [][]string{{"daemon-reload"}, {"enable", "rempart"}, {"restart", "rempart"}} {
+		if err := s.run(ctx, "systemctl", args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// homeAddress returns the IPv4 address of this machine in the network of its default route. It sends nothing. The result is not valid without such a route.
+func homeAddress() netip.Addr {
+	c, err := net.Dial("udp4", "192.0.2.1:53")
+	if err != nil {
+		return netip.Addr{}
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
+}
+
+// provePatience is how long setup waits for the first blocked answer.
+const provePatience = 15 * time.Second
+
+// prove asks the server at an address for a test name until the name is blocked, and returns the answer in words.
+func prove(ctx context.Context, at string) (answer string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, provePatience)
+	defer cancel()
+	for {
+		m, _, askErr := (&dns.Client{Timeout: time.Second}).ExchangeContext(ctx, new(dns.Msg).SetQuestion("phishing.test.", dns.TypeA), at)
+		if askErr == nil && m.Rcode == dns.RcodeSuccess { // the name does not exist unless it is blocked
+			for _, rr := range m.Answer {
+				if a, ok := rr.(*dns.A); ok {
+					return "the address of the warning page, " + a.A.String(), nil
+				}
+			}
+			return "no address", nil
+		}
+		if err = askErr; err == nil {
+			err = errors.New("the test name phishing.test is not blocked")
+		}
+		select {
+		case <-ctx.Done():
+			return "", err
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
