@@ -94,10 +94,11 @@ var cmdRules = map[string]struct {
 	may []string
 	why string
 }{
-	"cmd/rempart":          {[]string{"cmd/rempart/cli", "cmd/rempart/clientsetup", "cmd/rempart/doctor", "cmd/rempart/firstrun", "cmd/rempart/inspect", "cmd/rempart/operate", "cmd/rempart/report", "cmd/rempart/running", "cmd/rempart/setup", "cmd/rempart/setup/certificates", "cmd/rempart/setup/public", "cmd/rempart/setup/reload"}, "main wires everything together"},
+	"cmd/rempart":          {[]string{"cmd/rempart/cli", "cmd/rempart/clientsetup", "cmd/rempart/doctor", "cmd/rempart/firstrun", "cmd/rempart/inspect", "cmd/rempart/operate", "cmd/rempart/report", "cmd/rempart/running", "cmd/rempart/setup", "cmd/rempart/setup/certificates", "cmd/rempart/setup/public", "cmd/rempart/setup/reload", "cmd/rempart/top"}, "main wires everything together"},
 	"cmd/rempart/operate":  {[]string{"cmd/rempart/cli", "cmd/rempart/report", "cmd/rempart/setup", "cmd/rempart/setup/certificates"}, "commands of operators know no lists of this machine"},
 	"cmd/rempart/doctor":   {[]string{"cmd/rempart/cli", "cmd/rempart/machine", "cmd/rempart/report", "cmd/rempart/running"}, "it examines a server from outside"},
 	"cmd/rempart/firstrun": {[]string{"cmd/rempart/machine", "cmd/rempart/running"}, "it runs before there is a server"},
+	"cmd/rempart/top":      {[]string{"cmd/rempart/cli", "cmd/rempart/report", "cmd/rempart/running"}, "it shows what a server says"},
 	"cmd/rempart/machine":  {nil, "it reads what the kernel says"},
 	"cmd/rempart/running":  {[]string{"cmd/rempart/setup"}, "it finds a server for any command"},
 	"cmd/rempart/inspect":  {[]string{"cmd/rempart/cli", "cmd/rempart/clientsetup", "cmd/rempart/report", "cmd/rempart/running", "cmd/rempart/setup", "cmd/rempart/setup/certificates", "cmd/rempart/setup/public"}, "commands that examine lists call no control"},

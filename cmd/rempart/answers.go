@@ -14,6 +14,7 @@ import (
 	"rempart/blocklist/feed"
 	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/report"
+	"rempart/internal/admin"
 	"rempart/internal/config"
 	"rempart/internal/local"
 	"rempart/resolver/listen"
@@ -32,7 +33,7 @@ func (s *server) serveSocket(ctx context.Context, g *errgroup.Group) {
 			"socket", s.config.Socket, "err", err)
 		return
 	}
-	answers := local.Answers{Settings: s.settings, Status: s.status, Upstreams: s.upstreams, Check: s.check, Matches: s.matches, Reload: s.reload}
+	answers := local.Answers{Settings: s.settings, Status: s.status, Upstreams: s.upstreams, Check: s.check, Matches: s.matches, Reload: s.reload, Metrics: admin.Metrics(s.registry)}
 	g.Go(func() error { return local.Serve(ctx, l, answers) })
 }
 

@@ -16,6 +16,7 @@ import (
 	"rempart/cmd/rempart/firstrun"
 	"rempart/cmd/rempart/inspect"
 	"rempart/cmd/rempart/operate"
+	"rempart/cmd/rempart/top"
 	"rempart/internal/config"
 	"rempart/internal/spelling"
 )
@@ -48,7 +49,7 @@ Without a subcommand it runs "rempart serve". Settings are environment variables
 		}
 		root.AddCommand(commands...)
 	}
-	group("serve", append([]*cobra.Command{serve, control}, append(inspect.ServerCommands(), firstrun.Command(), doctor.Command())...)...)
+	group("serve", append([]*cobra.Command{serve, control}, append(inspect.ServerCommands(), firstrun.Command(), doctor.Command(), top.Command())...)...)
 	group("lists", inspect.Commands()...)
 	group("operate", operate.Commands()...)
 	cli.WithCommands(root, versionCommand())

@@ -79,6 +79,7 @@ func TestCommandsAskRunningServer(t *testing.T) {
 	s.says(t, 0, "held")
 	s.says(t, 0, "settings", "REMPART_LISTS", s.list, "(the running server)")
 	s.says(t, 0, "status", "answers on  "+s.DNS, "by a set of 3 names", s.up.Addr.String()+": answers", "list.txt: 1 entry")
+	s.says(t, 0, "top --interval 200ms", "blocking by 3 names", "queries ", "udp ", s.up.Addr.String(), "list.txt")
 	s.says(t, 0, "matches", "no entry decided 10 queries or more yet")
 	for range 12 {
 		ask(t, s.Program, "www.listed.example")

@@ -14,7 +14,7 @@ import (
 // a client address.
 func New(gatherer prometheus.Gatherer, ready func() (why string)) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", Metrics(gatherer))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, "alive") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if why := ready(); why != "" {
@@ -24,6 +24,11 @@ func New(gatherer prometheus.Gatherer, ready func() (why string)) http.Handler {
 		reply(w, http.StatusOK, "ready")
 	})
 	return mux
+}
+
+// Metrics returns the handler of the metrics.
+func Metrics(gatherer prometheus.Gatherer) http.Handler {
+	return promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{})
 }
 
 // Misdirected refuses a request whose Host is no name of a listener on a loopback address.

@@ -69,12 +69,30 @@ func (c *Client) Matches(ctx context.Context, least uint64) (m []Match, err erro
 	return m, c.call(ctx, http.MethodPost, "/matches", map[string]uint64{"least": least}, &m)
 }
 
+// maxMetrics bounds the metrics in bytes: each list and each upstream has some.
+const maxMetrics = 64 << 20
+
+// Metrics passes the metrics of the server, in Prometheus' text format, to read.
+func (c *Client) Metrics(ctx context.Context, read func(io.Reader) error) error {
+	return c.exchange(ctx, http.MethodGet, "/metrics", nil, func(body io.Reader) error { return read(io.LimitReader(body, maxMetrics)) })
+}
+
 // Reload makes the server read its files again, as SIGHUP does.
 func (c *Client) Reload(ctx context.Context) error {
 	return c.call(ctx, http.MethodPost, "/reload", nil, nil)
 }
 
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	return c.exchange(ctx, method, path, in, func(body io.Reader) error {
+		if out == nil {
+			return nil
+		}
+		return json.NewDecoder(body).Decode(out)
+	})
+}
+
+// exchange sends a request with in as its body, if in is not nil, and passes the body of the answer to read.
+func (c *Client) exchange(ctx context.Context, method, path string, in any, read func(io.Reader) error) error {
 	var body io.Reader
 	if in != nil {
 		data, err := json.Marshal(in)
@@ -99,10 +117,7 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxBody)) // the status says enough
 		return fmt.Errorf("the running server on %s: %s: %s", c.Path, resp.Status, bytes.TrimSpace(text))
 	}
-	if out == nil {
-		return nil
-	}
-	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+	if err := read(resp.Body); err != nil {
 		return fmt.Errorf("the running server on %s: %w", c.Path, err)
 	}
 	return nil

@@ -56,6 +56,7 @@ type Answers struct {
 	Check     func(ctx context.Context, name string) Verdict // the verdict that a client gets for name
 	Matches   func(least uint64) []Match                     // entries with at least that many hits, most hits first
 	Reload    func()                                         // reads the files again that SIGHUP reads
+	Metrics   http.Handler                                   // the metrics, in Prometheus' text format
 }
 
 const (
@@ -85,6 +86,7 @@ func Serve(ctx context.Context, l net.Listener, a Answers) error {
 		}
 		reply(w, a.Matches(in.Least))
 	})
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) { a.Metrics.ServeHTTP(w, r) })
 	mux.HandleFunc("POST /reload", func(w http.ResponseWriter, _ *http.Request) { a.Reload(); w.WriteHeader(http.StatusNoContent) })
 	s := &http.Server{
 		Handler: mux, ReadHeaderTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, IdleTimeout: timeout, MaxHeaderBytes: 4 << 10,
