@@ -41,7 +41,10 @@ the servers that follow this control (REMPART_CONTROL). Control answers no DNS q
 				return config.Bad("CONTROL", c.Control, "control publishes changes itself and cannot follow another control: unset REMPART_CONTROL")
 			}
 			progress := cli.NewProgress(cmd.ErrOrStderr())
-			log := slog.New(slog.NewTextHandler(progress, nil))
+			log, err := cli.NewLog(c.Log, progress)
+			if err != nil {
+				return err
+			}
 			sig := cli.CatchSignals(cmd.Context())
 			defer sig.Stop()
 			ctx := sig.Context

@@ -44,7 +44,10 @@ func serveCommand() *cobra.Command {
 				return err
 			}
 			progress := cli.NewProgress(cmd.ErrOrStderr())
-			log := slog.New(slog.NewTextHandler(progress, nil))
+			log, err := cli.NewLog(c.Log, progress)
+			if err != nil {
+				return err
+			}
 			sig := cli.CatchSignals(cmd.Context())
 			defer sig.Stop()
 			ctx := sig.Context

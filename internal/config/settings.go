@@ -80,6 +80,7 @@ type Blocking struct {
 type Process struct {
 	DataDir       string        `env:"DATA_DIR" doc:"Folder for the set, its version and the last good copy of each list. Empty: systemd's state folder, else the folder rempart in the user's state folder (~/.local/state)."`
 	Socket        string        `env:"SOCKET" doc:"Path of the Unix socket by which commands on this machine reach the server. \"none\" opens no socket. Empty: rempart.sock in systemd's runtime folder, else in the data folder."`
+	Log           LogFormat     `env:"LOG" envDefault:"text" doc:"Format of the log: \"text\" and \"json\" are written to standard error, one line per record; \"journal\" sends records to systemd's journal, in which each attribute is a field (REMPART_LIST, REMPART_ERROR)."`
 	Dnstap        Dnstap        `env:"DNSTAP" doc:"Collector that receives a sample of the answers (dnstap), as \"unix:/run/dnstap.sock\" or \"tcp:192.0.2.1:6000\". The messages hold queried names. Empty: none."`
 	DnstapSample  int           `env:"DNSTAP_SAMPLE" envDefault:"1000" doc:"One answer in so many is sent to the collector; 1 sends all."`
 	DnstapClients DnstapClients `env:"DNSTAP_CLIENTS" envDefault:"cut" doc:"Clients in these messages: \"cut\" (the network, IPv4 /24 and IPv6 /48), \"keyed\" (a pseudonym, an address in fd00::/8 that changes every day) or \"none\"."`

@@ -140,6 +140,25 @@ func choose[T ~bool](setting *T, text []byte, usual, other string) error {
 	return nil
 }
 
+// LogFormat is the format of the log.
+type LogFormat string
+
+// The formats of the log.
+const (
+	LogText    LogFormat = "text"
+	LogJSON    LogFormat = "json"
+	LogJournal LogFormat = "journal"
+)
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (f *LogFormat) UnmarshalText(text []byte) error {
+	switch *f = LogFormat(text); *f {
+	case LogText, LogJSON, LogJournal:
+		return nil
+	}
+	return errors.New(`not a format of the log: write "text", "json" or "journal"`)
+}
+
 // Mode is whether blocks are enforced.
 type Mode bool
 
