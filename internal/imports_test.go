@@ -94,10 +94,11 @@ var cmdRules = map[string]struct {
 	may []string
 	why string
 }{
-	"cmd/rempart":          {[]string{"cmd/rempart/cli", "cmd/rempart/clientsetup", "cmd/rempart/doctor", "cmd/rempart/firstrun", "cmd/rempart/inspect", "cmd/rempart/operate", "cmd/rempart/report", "cmd/rempart/running", "cmd/rempart/setup", "cmd/rempart/setup/certificates", "cmd/rempart/setup/public", "cmd/rempart/setup/reload", "cmd/rempart/top"}, "main wires everything together"},
+	"cmd/rempart":          {[]string{"cmd/rempart/canary", "cmd/rempart/cli", "cmd/rempart/clientsetup", "cmd/rempart/doctor", "cmd/rempart/firstrun", "cmd/rempart/inspect", "cmd/rempart/operate", "cmd/rempart/report", "cmd/rempart/running", "cmd/rempart/setup", "cmd/rempart/setup/certificates", "cmd/rempart/setup/public", "cmd/rempart/setup/reload", "cmd/rempart/top"}, "main wires everything together"},
 	"cmd/rempart/operate":  {[]string{"cmd/rempart/cli", "cmd/rempart/report", "cmd/rempart/setup", "cmd/rempart/setup/certificates"}, "commands of operators know no lists of this machine"},
 	"cmd/rempart/doctor":   {[]string{"cmd/rempart/cli", "cmd/rempart/machine", "cmd/rempart/report", "cmd/rempart/running"}, "it examines a server from outside"},
 	"cmd/rempart/firstrun": {[]string{"cmd/rempart/machine", "cmd/rempart/running"}, "it runs before there is a server"},
+	"cmd/rempart/canary":   {[]string{"cmd/rempart/cli", "cmd/rempart/setup"}, "it asks servers from outside, and follows control as a server does"},
 	"cmd/rempart/top":      {[]string{"cmd/rempart/cli", "cmd/rempart/report", "cmd/rempart/running"}, "it shows what a server says"},
 	"cmd/rempart/machine":  {nil, "it reads what the kernel says"},
 	"cmd/rempart/running":  {[]string{"cmd/rempart/setup"}, "it finds a server for any command"},
@@ -138,7 +139,7 @@ var outside = map[string]struct {
 	may []string
 	why string
 }{
-	"github.com/miekg/dns": {[]string{"resolver/uncommon.go", "cmd/rempart/doctor/", "cmd/rempart/firstrun/", "blocklist/feed/fetch/axfr.go", "blocklist/feed/fetch/ixfr.go", "blocklist/feed/fetch/tsig.go", "internal/rpz/", "internal/dnstest/", "resolver/listen/fake/", "bench/"},
+	"github.com/miekg/dns": {[]string{"resolver/uncommon.go", "cmd/rempart/canary/", "cmd/rempart/doctor/", "cmd/rempart/firstrun/", "blocklist/feed/fetch/axfr.go", "blocklist/feed/fetch/ixfr.go", "blocklist/feed/fetch/tsig.go", "internal/rpz/", "internal/dnstest/", "resolver/listen/fake/", "bench/"},
 		"decoded messages allocate: only the complete decoder on the slow path, zone transfers, which no query waits for, commands that ask as clients do, and tests use them"},
 	"github.com/prometheus/client_golang": {[]string{"resolver/metrics.go", "resolver/listen/metrics.go", "resolver/upstream/metrics.go",
 		"blocklist/feed/metrics.go", "internal/journal/metrics.go", "internal/pushapi/metrics.go", "internal/rpz/metrics.go", "internal/web/refuse/metrics.go", "internal/admin/", "cmd/"}, "metrics are collected in one file per package; blocklist and cache only have Stats"},

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"rempart/cmd/rempart/canary"
 	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/doctor"
 	"rempart/cmd/rempart/firstrun"
@@ -51,7 +52,7 @@ Without a subcommand it runs "rempart serve". Settings are environment variables
 	}
 	group("serve", append([]*cobra.Command{serve, control}, append(inspect.ServerCommands(), firstrun.Command(), doctor.Command(), top.Command())...)...)
 	group("lists", inspect.Commands()...)
-	group("operate", operate.Commands()...)
+	group("operate", append(operate.Commands(), canary.Command())...)
 	cli.WithCommands(root, versionCommand())
 	root.SetErr(cli.Redact(os.Stderr))
 	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {

@@ -64,13 +64,19 @@ func rootOf(t *testing.T, control *dnstest.Program) string {
 	return ""
 }
 
+// edgeEnv returns the variables of a program that follows a control.
+func edgeEnv(t *testing.T, control *dnstest.Program, name string) []string {
+	t.Helper()
+	return []string{
+		"REMPART_CONTROL=" + control.API + "/v1/journal", "REMPART_CONTROL_KEY=" + rootOf(t, control),
+		"REMPART_CONTROL_TOKEN=" + newToken(t, control, name, "node"), "REMPART_NODE=" + name,
+	}
+}
+
 // startEdge runs a server that follows a control, and waits until control lists it as up to date, because before that "--wait" does not wait for it.
 func startEdge(t *testing.T, control *dnstest.Program, name string, env ...string) *dnstest.Program {
 	t.Helper()
-	edge := start(t, append([]string{
-		"REMPART_CONTROL=" + control.API + "/v1/journal", "REMPART_CONTROL_KEY=" + rootOf(t, control),
-		"REMPART_CONTROL_TOKEN=" + newToken(t, control, name, "node"), "REMPART_NODE=" + name,
-	}, env...)...)
+	edge := start(t, append(edgeEnv(t, control, name), env...)...)
 	watch := newToken(t, control, "watch-"+name, "auditor")
 	dnstest.Eventually(t, name+" is listed as up to date", func() bool {
 		time.Sleep(100 * time.Millisecond) // control limits the rate of calls

@@ -1,0 +1,182 @@
+package canary
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+	"golang.org/x/sync/errgroup"
+
+	"rempart/internal/wire"
+	"rempart/resolver/upstream/transport"
+)
+
+// verdict is what an answer says about a name.
+type verdict string
+
+const (
+	passed  verdict = "pass"
+	blocked verdict = "block"
+	none    verdict = "none" // no answer, or a failure
+)
+
+// asker asks one node over one transport.
+type asker struct {
+	node, transport string
+	over            *transport.Transport
+}
+
+// newAskers returns the askers of all nodes. They end with ctx. roots are the authorities of certificates; nil: the system's.
+func newAskers(ctx context.Context, nodes []node, roots *x509.CertPool) (all []asker) {
+	for _, n := range nodes {
+		for _, e := range n.endpoints {
+			all = append(all, asker{n.name, e.Protocol.String(), transport.New(transport.Config{
+				Endpoint: e, RootCAs: roots, Context: ctx, Foreign: new(atomic.Uint64),
+				Start: func(f func()) bool { go f(); return true },
+				Spend: func(bool) bool { return true },
+			})})
+		}
+	}
+	return all
+}
+
+const (
+	answerPatience = 5 * time.Second
+	atOnce         = 64 // nodes and transports that are asked at a time
+)
+
+// ask asks for a name, and returns the verdict in the answer: a blocked one has an extended error 15, 16 or 17.
+func (a *asker) ask(ctx context.Context, name []byte) (verdict, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerPatience)
+	defer cancel()
+	r, err := a.over.Exchange(ctx, &transport.Request{Question: transport.Question{Name: name, Type: dns.TypeA, Class: dns.ClassINET}})
+	if err != nil {
+		return none, err
+	}
+	m := new(dns.Msg)
+	if err := m.Unpack(r.Packed); err != nil {
+		return none, err
+	}
+	if opt := m.IsEdns0(); opt != nil {
+		for _, o := range opt.Option {
+			if e, ok := o.(*dns.EDNS0_EDE); ok && wire.EDEBlocked <= e.InfoCode && e.InfoCode <= wire.EDEFiltered {
+				return blocked, nil
+			}
+		}
+	}
+	if m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError {
+		return none, fmt.Errorf("rcode %s", dns.RcodeToString[m.Rcode])
+	}
+	return passed, nil
+}
+
+// runner runs rounds.
+type runner struct {
+	log     *slog.Logger
+	names   *names
+	askers  []asker
+	nodes   []node
+	results *results
+	version func(ctx context.Context, url string) (float64, error) // of a node's set
+}
+
+// round asks every node over every transport, one question after another, and reports whether every answer was right.
+func (r *runner) round(ctx context.Context) (bool, error) {
+	questions, err := r.names.next(time.Now())
+	if err != nil {
+		return false, err
+	}
+	var wrong atomic.Int64
+	var mu sync.Mutex
+	said := map[string]map[verdict]bool{} // by name: the verdicts of all answers
+	var g errgroup.Group
+	g.SetLimit(atOnce)
+	for i := range r.askers {
+		a := &r.askers[i]
+		g.Go(func() error {
+			bad := 0
+			for _, q := range questions {
+				began := time.Now()
+				v, err := a.ask(ctx, q.name)
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				r.results.note(a, q, v, time.Since(began))
+				if want := q.want(); v != want {
+					bad++
+					r.log.Warn("a node gives a wrong answer", "node", a.node, "transport", a.transport, "name", wireText(q.name), "want", want, "got", v, "error", err)
+				}
+				if v != none {
+					mu.Lock()
+					if said[string(q.name)] == nil {
+						said[string(q.name)] = map[verdict]bool{}
+					}
+					said[string(q.name)][v] = true
+					mu.Unlock()
+				}
+			}
+			r.results.finish(a, bad)
+			wrong.Add(int64(bad))
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return false, err
+	}
+	differ := 0
+	for _, verdicts := range said {
+		if len(verdicts) > 1 {
+			differ++
+		}
+	}
+	behind := r.compareVersions(ctx)
+	r.results.end(differ, time.Now())
+	return wrong.Load() == 0 && differ == 0 && !behind, nil
+}
+
+// compareVersions reads the version of each node with metrics, and reports whether one is behind control or cannot be read.
+func (r *runner) compareVersions(ctx context.Context) (behind bool) {
+	newest := float64(0)
+	if r.names.set != nil {
+		newest = float64(r.names.set.View().Version())
+	}
+	for _, n := range r.nodes {
+		if n.metrics == "" {
+			continue
+		}
+		version, err := r.version(ctx, n.metrics)
+		if err == nil && version < newest {
+			err = errors.New("it is behind control")
+		}
+		if err != nil {
+			behind = true
+			r.log.Warn("the version of a node is not control's", "node", n.name, "version", version, "control", newest, "error", err)
+		}
+		r.results.versionOf(n.name, version)
+	}
+	return behind
+}
+
+// want returns the verdict that a node must give.
+func (q *question) want() verdict {
+	if q.blocked {
+		return blocked
+	}
+	return passed
+}
+
+// wireText returns a canonical name as text.
+func wireText(name []byte) string {
+	text, _, err := dns.UnpackDomainName(name, 0)
+	if err != nil {
+		return "?"
+	}
+	return strings.TrimSuffix(text, ".")
+}
