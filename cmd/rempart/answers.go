@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -82,6 +83,7 @@ func (s *server) status() local.Status {
 		}
 	}
 	problem(s.notReady())
+	problem(clockProblem(time.Now(), view.Info().Created))
 	problem(s.feeds.Problem())
 	for _, addr := range listen.Absent(s.dnsAt) {
 		problem("this machine does not have the address " + addr.String() + " (REMPART_LISTEN): no query to it arrives")
@@ -112,6 +114,19 @@ func (s *server) status() local.Status {
 	}
 	st.Feeds, _ = json.Marshal(lists) // it holds plain values only, so that marshalling cannot fail
 	return st
+}
+
+// clockTolerance is how much later than now a set may have been made, because the clocks of two machines differ.
+const clockTolerance = time.Hour
+
+// clockProblem returns a sentence if the clock of this machine is wrong, because the set in force was made later; "" otherwise. A machine without a battery for its
+// clock begins in the past.
+func clockProblem(now, created time.Time) string {
+	if !created.After(now.Add(clockTolerance)) {
+		return ""
+	}
+	return fmt.Sprintf("the clock of this machine is wrong: it says %s, and the set in force was made at %s. Until it is right, certificates and signed changes may be refused, and listings start and end at wrong times: synchronise it (timedatectl set-ntp true)",
+		report.Moment(now), report.Moment(created))
 }
 
 // upstreams returns the upstreams of this server: first those of all names that are in no zone of REMPART_FORWARD, then those of each zone.

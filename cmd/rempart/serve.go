@@ -206,6 +206,9 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	if ctx.Err() != nil {
 		return nil
 	}
+	if why := clockProblem(time.Now(), s.set().View().Info().Created); why != "" {
+		s.log.Error(why)
+	}
 	sockets, err := s.listen(workers)
 	if err != nil {
 		return err
