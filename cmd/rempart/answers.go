@@ -34,7 +34,10 @@ func (s *server) serveSocket(ctx context.Context, g *errgroup.Group) {
 			"socket", s.config.Socket, "err", err)
 		return
 	}
-	answers := local.Answers{Settings: s.settings, Status: s.status, Upstreams: s.upstreams, Check: s.check, Matches: s.matches, Reload: s.reload, Metrics: admin.Metrics(s.registry)}
+	answers := local.Answers{
+		Settings: s.settings, Status: s.status, NotReady: func() string { return config.Redact(s.notReady()) }, Upstreams: s.upstreams, Check: s.check, Matches: s.matches,
+		Reload: s.reload, Metrics: admin.Metrics(s.registry),
+	}
 	g.Go(func() error { return local.Serve(ctx, l, answers) })
 }
 

@@ -43,6 +43,11 @@ type Status struct {
 	Feeds     json.RawMessage `json:"feeds"`              // the status of the lists, in the format of blocklist/feed
 }
 
+// readiness is the answer to the question whether queries should be sent to the server.
+type readiness struct {
+	NotReady string `json:"not_ready"` // why not; "" if the server is ready
+}
+
 // SetStatus is the set in force.
 type SetStatus struct {
 	Version   uint64    `json:"version"`

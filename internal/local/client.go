@@ -54,6 +54,13 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, c.call(ctx, http.MethodGet, "/status", nil, &s)
 }
 
+// NotReady returns the reason why queries should not be sent to the server; "" if the server is ready.
+func (c *Client) NotReady(ctx context.Context) (why string, err error) {
+	var r readiness
+	err = c.call(ctx, http.MethodGet, "/readiness", nil, &r)
+	return r.NotReady, err
+}
+
 // Upstreams returns the upstreams of the server: first those of all names that are in no zone of REMPART_FORWARD, then those of each zone.
 func (c *Client) Upstreams(ctx context.Context) (groups []UpstreamGroup, err error) {
 	return groups, c.call(ctx, http.MethodGet, "/upstreams", nil, &groups)

@@ -29,6 +29,7 @@ func TestClientReceivesAnswersOfServer(t *testing.T) {
 	path := serve(t, Answers{
 		Settings:  func() map[string]string { return map[string]string{"A": "b"} },
 		Status:    func() Status { return Status{Version: "v"} },
+		NotReady:  func() string { return "no lists" },
 		Upstreams: func() []UpstreamGroup { return []UpstreamGroup{{Zone: "."}, {Zone: "corp.example"}} },
 		Check:     func(_ context.Context, name string) Verdict { return Verdict{Name: name, Action: "block"} },
 		Matches:   func(least uint64) []Match { return []Match{{Entry: "e", Hits: least}} },
@@ -44,6 +45,9 @@ func TestClientReceivesAnswersOfServer(t *testing.T) {
 	}
 	if s, err := c.Status(ctx); err != nil || s.Version != "v" {
 		t.Errorf("Status: %+v, %v; want the version v", s, err)
+	}
+	if why, err := c.NotReady(ctx); err != nil || why != "no lists" {
+		t.Errorf("NotReady: %q, %v; want no lists", why, err)
 	}
 	if g, err := c.Upstreams(ctx); err != nil || len(g) != 2 || g[1].Zone != "corp.example" {
 		t.Errorf("Upstreams: %+v, %v; want two groups", g, err)

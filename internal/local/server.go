@@ -52,6 +52,7 @@ func Listen(path string) (net.Listener, error) {
 type Answers struct {
 	Settings  func() map[string]string                       // the variables that the server was started with
 	Status    func() Status                                  // the state of the server
+	NotReady  func() string                                  // why queries should not be sent to the server; "" if it is ready
 	Upstreams func() []UpstreamGroup                         // the upstreams of each part of the name space
 	Check     func(ctx context.Context, name string) Verdict // the verdict that a client gets for name
 	Matches   func(least uint64) []Match                     // entries with at least that many hits, most hits first
@@ -69,6 +70,7 @@ func Serve(ctx context.Context, l net.Listener, a Answers) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /settings", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.Settings()) })
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.Status()) })
+	mux.HandleFunc("GET /readiness", func(w http.ResponseWriter, _ *http.Request) { reply(w, readiness{NotReady: a.NotReady()}) })
 	mux.HandleFunc("GET /upstreams", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.Upstreams()) })
 	mux.HandleFunc("POST /check", func(w http.ResponseWriter, r *http.Request) {
 		var in struct{ Name string }

@@ -11,5 +11,5 @@ func Commands() []*cobra.Command {
 
 // ServerCommands returns the commands that examine the running server and its settings.
 func ServerCommands() []*cobra.Command {
-	return []*cobra.Command{statusCommand(), upstreamsCommand(), settingsCommand(), validateCommand(), clientSetupCommand(), statisticsCommand()}
+	return []*cobra.Command{statusCommand(), healthcheckCommand(), upstreamsCommand(), settingsCommand(), validateCommand(), clientSetupCommand(), statisticsCommand()}
 }
