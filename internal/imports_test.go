@@ -152,7 +152,7 @@ var outside = map[string]struct {
 	"github.com/smallstep/pkcs7":   {[]string{"cmd/rempart/clientsetup/"}, "only profiles of devices are signed with CMS"},
 	"github.com/boombuler/barcode": {[]string{"cmd/rempart/clientsetup/"}, "only the settings of clients have a QR code"},
 	"github.com/quic-go/quic-go":   {[]string{"resolver/upstream/transport/quic.go", "resolver/listen/stream/", "internal/dnstest/", "bench/secure/"}, "only DNS over QUIC and HTTP/3 need it"},
-	"os":                           {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/changeset/", "internal/config/", "internal/durable/", "internal/filewatch/", "internal/handover/", "internal/local/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "internal/setfile/", "internal/signing/", "internal/statistics/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
+	"os":                           {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/changeset/", "internal/config/", "internal/durable/", "internal/filewatch/", "internal/handover/", "internal/local/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "internal/setfile/", "internal/signing/", "internal/statistics/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/", "deploy/release/"}, "the set and the resolver do no I/O"},
 	"github.com/dchest/siphash":    {[]string{"resolver/cookie/", "resolver/grants/"}, "only server cookies and grants need it"},
 
 	"github.com/caddyserver/certmagic": {[]string{"cmd/rempart/setup/certificates/acme/"}, "one package knows how certificates are requested: all others know certificates"},
