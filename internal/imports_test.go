@@ -102,7 +102,7 @@ var cmdRules = map[string]struct {
 	"cmd/rempart/top":      {[]string{"cmd/rempart/cli", "cmd/rempart/report", "cmd/rempart/running"}, "it shows what a server says"},
 	"cmd/rempart/machine":  {nil, "it reads what the kernel says"},
 	"cmd/rempart/running":  {[]string{"cmd/rempart/setup"}, "it finds a server for any command"},
-	"cmd/rempart/inspect":  {[]string{"cmd/rempart/cli", "cmd/rempart/clientsetup", "cmd/rempart/report", "cmd/rempart/running", "cmd/rempart/setup", "cmd/rempart/setup/certificates", "cmd/rempart/setup/public"}, "commands that examine lists call no control"},
+	"cmd/rempart/inspect":  {[]string{"cmd/rempart/cli", "cmd/rempart/clientsetup", "cmd/rempart/machine", "cmd/rempart/report", "cmd/rempart/running", "cmd/rempart/setup", "cmd/rempart/setup/certificates", "cmd/rempart/setup/public"}, "commands that examine lists call no control"},
 	"cmd/rempart/setup":    {[]string{"cmd/rempart/report", "cmd/rempart/setup/certificates", "cmd/rempart/setup/reload"}, "parts are made from settings, independent of the command"},
 	"cmd/rempart/cli":      {[]string{"cmd/rempart/report"}, "it does not depend on what a command does"},
 	"cmd/rempart/report":   {nil, "it only describes"},

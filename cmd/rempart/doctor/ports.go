@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"rempart/cmd/rempart/machine"
+
 	"github.com/miekg/dns"
 )
 
@@ -67,7 +69,7 @@ func checkAnswers(ctx context.Context, in *installation) (found []Finding) {
 		}
 		asked++
 		for _, network := range []string{"udp", "tcp"} {
-			if f := checkAnswer(ctx, in, network, reachable(at)); f != nil {
+			if f := checkAnswer(ctx, in, network, machine.Reachable(at)); f != nil {
 				found = append(found, *f)
 			}
 		}
@@ -76,17 +78,6 @@ func checkAnswers(ctx context.Context, in *installation) (found []Finding) {
 		found = one(OK, "", "over UDP and TCP on %s", strings.Join(in.status.Listening[:asked], ", "))
 	}
 	return found
-}
-
-// reachable returns the address at which this machine reaches a listener.
-func reachable(at netip.AddrPort) netip.AddrPort {
-	switch at.Addr() {
-	case netip.IPv4Unspecified():
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), at.Port())
-	case netip.IPv6Unspecified():
-		return netip.AddrPortFrom(netip.IPv6Loopback(), at.Port())
-	}
-	return at
 }
 
 // checkAnswer checks who answers at an address, and how. It returns nil if everything is well.
@@ -156,7 +147,7 @@ func firstAddress(in *installation) (netip.AddrPort, bool) {
 	}
 	for _, text := range in.status.Listening {
 		if at, err := netip.ParseAddrPort(text); err == nil {
-			return reachable(at), true
+			return machine.Reachable(at), true
 		}
 	}
 	return netip.AddrPort{}, false

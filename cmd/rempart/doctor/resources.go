@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"rempart/cmd/rempart/machine"
 	"rempart/cmd/rempart/report"
 	"rempart/resolver/listen"
 )
@@ -77,7 +78,7 @@ func checkCertificates(ctx context.Context, in *installation) (found []Finding) 
 		if !ok || err != nil || protocol == "quic" { // QUIC has the same certificates
 			continue
 		}
-		found = append(found, checkCertificate(ctx, in, protocol, reachable(at)))
+		found = append(found, checkCertificate(ctx, in, protocol, machine.Reachable(at)))
 	}
 	return found
 }

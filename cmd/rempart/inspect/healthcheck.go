@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/machine"
 	"rempart/internal/config"
 	"rempart/internal/local"
 )
@@ -67,7 +68,7 @@ func notReady(ctx context.Context, environ map[string]string) (why string, err e
 	if len(c.MetricsListen) == 0 {
 		return errors.Join(denied, errors.New("no server answers on a socket (REMPART_SOCKET), and REMPART_METRICS_LISTEN is none")).Error(), nil
 	}
-	why, err = requestReadiness(ctx, reachable(c.MetricsListen[0]))
+	why, err = requestReadiness(ctx, machine.Reachable(c.MetricsListen[0]))
 	switch {
 	case err == nil:
 		return why, nil
@@ -75,18 +76,6 @@ func notReady(ctx context.Context, environ map[string]string) (why string, err e
 		return denied.Error(), nil
 	}
 	return fmt.Sprintf("no server answers on a socket (REMPART_SOCKET), nor on REMPART_METRICS_LISTEN: %v", err), nil
-}
-
-// reachable returns an address at which a listener on addr can be reached from this machine.
-func reachable(addr netip.AddrPort) netip.AddrPort {
-	switch {
-	case !addr.Addr().IsUnspecified():
-		return addr
-	case addr.Addr().Is4():
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), addr.Port())
-	default:
-		return netip.AddrPortFrom(netip.IPv6Loopback(), addr.Port())
-	}
 }
 
 // requestReadiness returns what /readyz of addr says against the server; "" if the server is ready.

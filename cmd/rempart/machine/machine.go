@@ -57,6 +57,17 @@ func (m Machine) Sockets(port uint16) (all []Socket, err error) {
 	return all, err
 }
 
+// Reachable returns an address at which this machine reaches a listener.
+func Reachable(at netip.AddrPort) netip.AddrPort {
+	switch at.Addr() {
+	case netip.IPv4Unspecified():
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), at.Port())
+	case netip.IPv6Unspecified():
+		return netip.AddrPortFrom(netip.IPv6Loopback(), at.Port())
+	}
+	return at
+}
+
 // parseSocket reads a line of /proc/net/udp or /proc/net/tcp: number, local address, remote address, state, queues, timer, retransmissions, user, timeout, inode,
 // references, pointer, and for UDP drops. It returns false for other lines, and for TCP sockets that do not listen.
 func parseSocket(network, line string) (s Socket, ok bool) {
