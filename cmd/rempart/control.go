@@ -67,6 +67,9 @@ type restart struct {
 // runControl runs a control alone in its process.
 func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.Logger, progress *cli.Progress, hangup <-chan os.Signal, again restart) error {
 	setup.WarnSecrets(c, log)
+	if err := setup.ClaimFolder(c.DataDir); err != nil {
+		return err
+	}
 	changed := make(chan struct{}, 1)
 	publishers, err := setup.NewControlDialer(c, log)
 	if err != nil {

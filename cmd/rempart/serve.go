@@ -101,6 +101,9 @@ type server struct {
 func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress *cli.Progress) (*server, error) {
 	s := &server{config: c, log: log, progress: progress, registry: prometheus.NewRegistry(), started: time.Now(), again: make(chan struct{}, 1), changed: make(chan struct{}, 1), publish: make(chan struct{}, 1)}
 	setup.WarnSecrets(c, log)
+	if err := setup.ClaimFolder(c.DataDir); err != nil {
+		return nil, err
+	}
 	s.store = handover.Open(log)
 	s.receive()
 	var err error
