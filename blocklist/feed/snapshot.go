@@ -87,6 +87,7 @@ func (p *publisher) verifyLater(view *blocklist.View) {
 // afterVerify handles the result of verifyLater.
 func (p *publisher) afterVerify(err error) {
 	if err == nil {
+		p.file.Evict() // all of its pages were read: those that queries need are mapped again, from the page cache
 		return
 	}
 	p.log.Error("the snapshot in force is damaged; it is compiled again", "err", err)
