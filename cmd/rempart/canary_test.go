@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -87,9 +86,7 @@ func TestCanaryFile(t *testing.T) {
 // canaryMetrics runs a canary that asks p, and returns its metrics after the first round.
 func canaryMetrics(t *testing.T, p *dnstest.Program) (metrics string) {
 	t.Helper()
-	path, at := filepath.Join(t.TempDir(), "canary.toml"), dnstest.FreeAddr(t)
-	write(t, path, fmt.Sprintf("passed = ['a.example']\n[[node]]\nname = 'one'\nask = ['udp://%s']\nmetrics = 'http://%s/metrics'\n", p.DNS, p.Metrics))
-	dnstest.LaunchProgram(t, exec.Command("rempart", "canary", "--file", path), "REMPART_METRICS_LISTEN="+at)
+	at := startCanary(t, p)
 	dnstest.Eventually(t, "the canary ends its first round", func() bool {
 		res, err := http.Get("http://" + at + "/metrics")
 		if err != nil {

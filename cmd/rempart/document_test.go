@@ -310,6 +310,13 @@ func TestDocumentedMetricsExist(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(rules)
+	for _, d := range dashboards(t) {
+		for _, panel := range d.Panels {
+			for _, target := range panel.Targets {
+				text += target.Expr + "\n"
+			}
+		}
+	}
 	for _, name := range append(guides, "README.md") {
 		text += document(t, name)
 	}

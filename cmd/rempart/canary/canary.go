@@ -20,6 +20,7 @@ import (
 	"rempart/cmd/rempart/setup"
 	"rempart/internal/admin"
 	"rempart/internal/config"
+	"rempart/internal/pause"
 )
 
 // Command returns the command "rempart canary".
@@ -145,6 +146,21 @@ func followed(ctx context.Context, g *errgroup.Group, c *config.Config, log *slo
 		return nil, nil, err
 	}
 	g.Go(func() error { return edge.Run(ctx) })
-	edge.AwaitSet(ctx)
+	awaitNewest(ctx, edge)
 	return edge.Set(), edge.Close, nil
+}
+
+// newestPatience is how long the first round waits for the newest version. Later rounds expect what control had published until then.
+const newestPatience = 10 * time.Second
+
+// awaitNewest waits until the newest version of control is in force.
+func awaitNewest(ctx context.Context, edge *setup.Edge) {
+	ctx, cancel := context.WithTimeout(ctx, newestPatience)
+	defer cancel()
+	for ctx.Err() == nil {
+		if h := edge.Health(); h.Newest > 0 && edge.InForce() >= h.Newest {
+			return
+		}
+		pause.For(ctx, 20*time.Millisecond)
+	}
 }

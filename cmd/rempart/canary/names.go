@@ -14,6 +14,7 @@ import (
 type question struct {
 	name    []byte // canonical
 	blocked bool
+	follows bool // the verdict is that of control's set, which may change
 }
 
 // names chooses the questions of each round. Only one goroutine uses it.
@@ -50,14 +51,14 @@ func newNames(p *plan, set *blocklist.Set) (*names, error) {
 // next returns the questions of a round. Where control has a set, its verdict at this moment is the expected one; a name that was unblocked in the meantime must pass.
 func (n *names) next(now time.Time) (all []question, err error) {
 	for _, name := range n.plan.blocked {
-		all = append(all, question{name, true})
+		all = append(all, question{name: name, blocked: true})
 	}
 	for _, name := range n.plan.passed {
-		all = append(all, question{name, false})
+		all = append(all, question{name: name})
 	}
 	if n.set == nil {
 		for _, name := range choose(n.popular, n.plan.popular) {
-			all = append(all, question{name, false})
+			all = append(all, question{name: name})
 		}
 		return all, nil
 	}
@@ -73,9 +74,18 @@ func (n *names) next(now time.Time) (all []question, err error) {
 		if v.Until != 0 && v.Until-now.Unix() < int64(time.Minute/time.Second) {
 			continue // time alone may change the verdict during the round
 		}
-		all = append(all, question{name, v.Action == blocklist.BlockedBy && !view.Suspended()})
+		all = append(all, question{name, v.Action == blocklist.BlockedBy && !view.Suspended(), true})
 	}
 	return all, nil
+}
+
+// renew returns a question with the verdict that control's set has now. It may be called concurrently.
+func (n *names) renew(q question, now time.Time) question {
+	if q.follows {
+		view := n.set.View()
+		q.blocked = view.Match(q.name, blocklist.AllCategories, now.Unix()).Action == blocklist.BlockedBy && !view.Suspended()
+	}
+	return q
 }
 
 // sampled returns some of the names in a view, each with the same probability (algorithm R of reservoir sampling).
