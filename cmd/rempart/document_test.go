@@ -16,7 +16,7 @@ import (
 )
 
 // guides lists the public documents except the README.
-var guides = []string{"browsers.md", "discovery.md", "encrypted.md", "failures.md", "feeds.md", "household.md", "install.md", "isp.md", "monitoring.md", "operator.md", "public.md", "resolvers.md", "settings.md", "upstreams.md"}
+var guides = []string{"browsers.md", "discovery.md", "encrypted.md", "failures.md", "feeds.md", "household.md", "install.md", "isp.md", "monitoring.md", "operator.md", "public.md", "resolvers.md", "runbooks.md", "settings.md", "upstreams.md"}
 
 // document returns the text of the README or of a guide in deploy.
 func document(t *testing.T, name string) string {
@@ -298,6 +298,25 @@ func TestAlertRules(t *testing.T) {
 		cmd.Dir = filepath.Join("..", "..", "deploy")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("promtool %v: %v\n%s", args, err, out)
+		}
+	}
+}
+
+// TestAlertsNameRunbooks checks that each alert names a runbook, and that the runbook exists.
+func TestAlertsNameRunbooks(t *testing.T) {
+	rules, err := os.ReadFile(filepath.Join("..", "..", "deploy", "prometheus.rules.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	headings := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^## (.+)$`).FindAllStringSubmatch(document(t, "runbooks.md"), -1) {
+		headings[strings.ReplaceAll(regexp.MustCompile(`[^a-z0-9 -]`).ReplaceAllString(strings.ToLower(m[1]), ""), " ", "-")] = true
+	}
+	for _, alert := range strings.Split(string(rules), "- alert: ")[1:] {
+		name, rest, _ := strings.Cut(alert, "\n")
+		m := regexp.MustCompile(`runbook: "deploy/runbooks\.md#([^"]+)"`).FindStringSubmatch(rest)
+		if m == nil || !headings[m[1]] {
+			t.Errorf("the alert %s names no runbook that exists: %q", name, m)
 		}
 	}
 }
