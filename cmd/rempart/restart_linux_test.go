@@ -27,19 +27,20 @@ import (
 
 // restartLoad is the load during restarts.
 type restartLoad struct {
-	queries, rate int // over UDP; rate is per second
+	queries, rate int                                     // over UDP; rate is per second
+	query         func(b []byte, id uint16, n int) []byte // appends query number n
 	restarts      int
 }
 
 // TestRestartLosesNoQuery restarts the program under load over every transport, and checks that every query is answered. Over UDP each query is sent once. Over the
 // other transports a client whose connection ends asks again on a new one (RFC 7766 section 6.2.4).
 func TestRestartLosesNoQuery(t *testing.T) {
-	load := restartLoad{queries: 30_000, rate: 5_000, restarts: 2}
+	load := restartLoad{queries: 30_000, rate: 5_000, restarts: 2, query: loadQuery}
 	switch {
 	case testing.Short():
 		t.Skip("the race detector makes the program too slow for this load")
 	case os.Getenv(longTests) != "":
-		load = restartLoad{queries: 2_000_000, rate: 50_000, restarts: 10}
+		load = restartLoad{queries: 2_000_000, rate: 50_000, restarts: 10, query: loadQuery}
 	}
 	upstream := echoUpstream(t)
 	s := startSupervised(t, "REMPART_UPSTREAMS=udp://"+upstream)
@@ -174,7 +175,7 @@ func (l *datagramLoad) send(number int, s *datagramSocket) {
 		now := time.Now().UnixNano()
 		for i := range batch {
 			id := uint16(n + i)
-			packets[i] = loadQuery(packets[i][:0], id, number*share+n+i)
+			packets[i] = l.load.query(packets[i][:0], id, number*share+n+i)
 			vectors[i].Base = &packets[i][0]
 			vectors[i].SetLen(len(packets[i]))
 			if s.asked[id].Swap(now) != 0 {
