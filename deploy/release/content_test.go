@@ -168,7 +168,7 @@ func testRPM(t *testing.T, out string) {
 		name, flag, _ := strings.Cut(strings.TrimSpace(line), " ")
 		flags[name] = flag
 	}
-	missing(t, flags, "/usr/bin/rempart", "/usr/lib/systemd/system/rempart.service", "/usr/share/zsh/site-functions/_rempart", "/usr/share/licenses/rempart/LICENSE")
+	missing(t, flags, "/usr/bin/rempart", "/usr/lib/systemd/system/rempart.service", "/usr/share/zsh/site-functions/_rempart", "/usr/share/licenses/rempart/LICENSE", "/etc/rempart", "/usr/share/doc/rempart/deploy")
 	for _, name := range []string{"allow.txt", "feeds.toml", "released.txt", "rempart.env"} {
 		if got := flags["/etc/rempart/"+name]; got != "cn" { // configuration, not replaced
 			t.Errorf("/etc/rempart/%s has the flags %q, want cn", name, got)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -167,10 +168,16 @@ type staging struct {
 	err      error
 }
 
+// add adds a file, and the folders above it that belong to this package only: rpm removes only folders that it knows.
 func (s *staging) add(destination, kind string, mode fs.FileMode, data []byte) {
-	path := s.store(filepath.FromSlash(destination), data)
+	for dir := path.Dir(destination); strings.Contains(dir, "/rempart"); dir = path.Dir(dir) {
+		if !s.contents.ContainsDestination(dir) {
+			s.contents = append(s.contents, &files.Content{Destination: dir, Type: files.TypeDir, FileInfo: &files.ContentFileInfo{Owner: "root", Group: "root", Mode: 0o755, MTime: s.source.time}})
+		}
+	}
+	source := s.store(filepath.FromSlash(destination), data)
 	s.contents = append(s.contents, &files.Content{
-		Source: path, Destination: destination, Type: kind, FileInfo: &files.ContentFileInfo{Owner: "root", Group: "root", Mode: mode, MTime: s.source.time, Size: int64(len(data))},
+		Source: source, Destination: destination, Type: kind, FileInfo: &files.ContentFileInfo{Owner: "root", Group: "root", Mode: mode, MTime: s.source.time, Size: int64(len(data))},
 	})
 }
 

@@ -23,7 +23,7 @@ const testVersion = "0.2.0-rc.1"
 // TestRelease builds a release of the working tree and examines it.
 func TestRelease(t *testing.T) {
 	repository := commitWorkingTree(t)
-	o := options{repository: repository, commit: "HEAD", version: testVersion, maintainer: "Rempart <rempart@debian.org>", sign: filepath.Join(t.TempDir(), "key"), password: "secret"}
+	o := options{repository: repository, commit: "HEAD", version: testVersion, maintainer: "Rempart <rempart@rempart.example>", sign: filepath.Join(t.TempDir(), "key"), password: "secret"}
 	if o.targets = must(findTargets("linux_armv7,linux_amd64")); os.Getenv(longTests) != "" {
 		o.targets = allTargets()
 	}
@@ -84,7 +84,7 @@ func commitWorkingTree(t *testing.T) string {
 		}
 	}
 	command(t, dir, "git", "add", "--all")
-	command(t, dir, "git", "-c", "user.name=Rempart", "-c", "user.email=rempart@debian.org", "-c", "core.hooksPath=/dev/null", "commit", "--quiet", "--allow-empty", "-m", "the working tree")
+	command(t, dir, "git", "-c", "user.name=Rempart", "-c", "user.email=rempart@rempart.example", "-c", "core.hooksPath=/dev/null", "commit", "--quiet", "--allow-empty", "-m", "the working tree")
 	return dir
 }
 
