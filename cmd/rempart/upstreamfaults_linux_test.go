@@ -17,7 +17,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// questioners are some clients of a program that ask for new names, one after the other, until stop. Each of them must get an answer to every query.
+// questioners are some clients of a program that ask for one name after the other, until stop. Each of them must get an answer to every query.
 type questioners struct {
 	t       *testing.T
 	p       *dnstest.Program
@@ -35,14 +35,20 @@ type asked struct {
 	good bool // the answer has an address, else it is SERVFAIL with an extended error
 }
 
-// startQuestioners starts clients that ask for names below zone. They end with the test.
+// startQuestioners starts clients that ask for new names below zone. They end with the test.
 func startQuestioners(t *testing.T, p *dnstest.Program, zone string, clients int) *questioners {
+	t.Helper()
+	return startQuestionersFor(t, p, clients, func(c, i int) string { return fmt.Sprintf("n%d-%d.%s", c, i, zone) })
+}
+
+// startQuestionersFor starts clients whose i-th query is for name(client, i). They end with the test.
+func startQuestionersFor(t *testing.T, p *dnstest.Program, clients int, name func(c, i int) string) *questioners {
 	t.Helper()
 	l := &questioners{t: t, p: p}
 	for c := range clients {
 		l.clients.Go(func() {
 			for i := 0; !l.over.Load(); i++ {
-				l.ask(fmt.Sprintf("n%d-%d.%s", c, i, zone))
+				l.ask(name(c, i))
 				time.Sleep(2 * time.Millisecond)
 			}
 		})

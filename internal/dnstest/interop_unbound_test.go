@@ -123,14 +123,14 @@ func testUnboundUpstream(t *testing.T, p *peers) {
 // says.
 func testUnboundDownstream(t *testing.T, p *peers) {
 	z := newSignedZone(t)
-	u := NewUpstream(t, z.answer)
+	u := newSigningUpstream(t, z)
 	r := p.rempart(t, "REMPART_UPSTREAMS=udp://"+u.Addr.String())
 	addr := p.unbound(t, fmt.Sprintf(`  module-config: "validator iterator"
   trust-anchor: "%s"
 forward-zone:
   name: "."
   forward-addr: %s
-`, strings.Join(strings.Fields(z.key.String()), " "), strings.Replace(r.DNS, ":", "@", 1)))
+`, strings.Join(strings.Fields(z.Key.String()), " "), strings.Replace(r.DNS, ":", "@", 1)))
 	for _, tt := range []struct {
 		name  string
 		rcode int
