@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -237,5 +238,46 @@ func TestEngineRestarts(t *testing.T) {
 				t.Errorf("%d of %d queries for %s names had no address", queries-good, queries, kind)
 			}
 		}
+	}
+}
+
+// TestEngineAnswersSoonAfterOutage silences all name servers while clients ask for new names, as when the line is interrupted, and checks how soon new names are answered
+// when the servers answer again.
+func TestEngineAnswersSoonAfterOutage(t *testing.T) {
+	t.Parallel()
+	outage := 8 * time.Second
+	if os.Getenv(longTests) != "" {
+		outage = time.Minute
+	}
+	root, h := internet(t)
+	servers := dnstest.NewUpstream(t, h)
+	e := newEngine(t, root, servers)
+	p := start(t, "REMPART_UPSTREAMS=udp://"+e.addr)
+	if m := ask(t, p, "www.plain.example"); address(m) != origin {
+		t.Fatalf("answer: %v", m)
+	}
+	servers.Handle(dnstest.Drop())
+	var clients sync.WaitGroup
+	end := time.Now().Add(outage)
+	for c := range 8 {
+		clients.Go(func() {
+			for i := 0; time.Now().Before(end); i++ {
+				ask(t, p, fmt.Sprintf("o%d-%d.plain.example", c, i))
+				time.Sleep(20 * time.Millisecond)
+			}
+		})
+	}
+	time.Sleep(time.Until(end))
+	servers.Handle(h)
+	i := 0
+	dnstest.Eventually(t, "a new name is answered", func() bool {
+		i++
+		return address(ask(t, p, fmt.Sprintf("back%d.plain.example", i))) == origin
+	})
+	after := time.Since(end)
+	clients.Wait()
+	t.Logf("new names are answered %v after an outage of %v", after, outage)
+	if after > 10*time.Second {
+		t.Errorf("new names are answered %v after the outage", after)
 	}
 }
