@@ -73,7 +73,7 @@ func TestComposeFileIsValid(t *testing.T) {
 	if !strings.Contains(read(t, "deploy", "unbound", "unbound.conf"), "interface: "+strings.Replace(strings.TrimPrefix(settings["REMPART_UPSTREAMS"], "udp://"), ":", "@", 1)+"\n") {
 		t.Errorf("Unbound does not listen on %s", settings["REMPART_UPSTREAMS"])
 	}
-	validate(t, settings, map[string]string{"/etc/rempart/": filepath.Join(repository, "deploy") + "/"})
+	validate(t, settings, map[string]string{"/etc/rempart": filepath.Join(repository, "deploy")})
 }
 
 // TestComposeNeedsAddress checks that Compose refuses to start without the address, and says what to do.

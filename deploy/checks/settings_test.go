@@ -40,29 +40,45 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// validate runs "rempart validate" with settings. Paths in settings that begin with a key of files are replaced by its value, as a mount does. The program refuses
-// misspelt variables and invalid values, and warns of unknown ones.
-func validate(t *testing.T, settings, files map[string]string) {
+// runProgram runs Rempart with only these variables, and returns its output.
+func runProgram(t *testing.T, args, env []string) (string, error) {
 	t.Helper()
 	binary, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(binary, "validate")
-	cmd.Env = []string{"HOME=" + t.TempDir(), "REMPART_DATA_DIR=" + t.TempDir()}
+	cmd := exec.Command(binary, args...)
+	cmd.Env = append([]string{"HOME=" + t.TempDir()}, env...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// environment returns settings as variables. In values, the paths of mounts are replaced by the folders that have their content.
+func environment(settings, mounts map[string]string) (env []string) {
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
 		value := settings[name]
 		if !strings.HasPrefix(name, "REMPART_") || name == "REMPART_DATA_DIR" {
 			continue
 		}
-		for mount, path := range files {
-			value = strings.ReplaceAll(value, mount, path)
+		for mount, folder := range mounts {
+			value = strings.ReplaceAll(value, mount, folder)
 		}
-		cmd.Env = append(cmd.Env, name+"="+value)
+		env = append(env, name+"="+value)
 	}
-	out, err := cmd.CombinedOutput()
-	if err != nil || strings.Contains(string(out), "WARN") {
-		t.Errorf("rempart validate: %v\n%s\nsettings: %q", err, out, cmd.Env)
+	return env
+}
+
+// runValidate runs "rempart validate" with settings and mounts.
+func runValidate(t *testing.T, settings, mounts map[string]string) (string, error) {
+	t.Helper()
+	return runProgram(t, []string{"validate"}, append(environment(settings, mounts), "REMPART_DATA_DIR="+t.TempDir()))
+}
+
+// validate checks that Rempart accepts settings. It refuses misspelt variables and invalid values, and warns of unknown variables.
+func validate(t *testing.T, settings, mounts map[string]string) {
+	t.Helper()
+	if out, err := runValidate(t, settings, mounts); err != nil || strings.Contains(out, "WARN") {
+		t.Errorf("rempart validate: %v\n%s\nsettings: %q", err, out, settings)
 	}
 }
 
