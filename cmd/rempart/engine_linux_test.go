@@ -137,7 +137,7 @@ func validated(name string) *dns.Msg {
 	return m
 }
 
-// TestEngineAnswersThroughRempart checks that Rempart passes on what the engine finds out about DNSSEC, that it applies the list to targets as ever, and that the
+// TestEngineAnswersThroughRempart checks that Rempart passes on what the engine finds about DNSSEC, that it applies the list to targets as ever, and that the
 // engine logs no name and no warning.
 func TestEngineAnswersThroughRempart(t *testing.T) {
 	t.Parallel()
