@@ -70,6 +70,9 @@ func TestComposeFileIsValid(t *testing.T) {
 	if want := []string{"CMD", "/rempart", "healthcheck"}; !slices.Equal(rempart.HealthCheck.Test, want) {
 		t.Errorf("health check %v, want %v", rempart.HealthCheck.Test, want)
 	}
+	if out, err := runProgram(t, []string{"healthcheck", "--help"}, nil); err != nil {
+		t.Errorf("rempart healthcheck --help: %v\n%s", err, out)
+	}
 	if !strings.Contains(read(t, "deploy", "unbound", "unbound.conf"), "interface: "+strings.Replace(strings.TrimPrefix(settings["REMPART_UPSTREAMS"], "udp://"), ":", "@", 1)+"\n") {
 		t.Errorf("Unbound does not listen on %s", settings["REMPART_UPSTREAMS"])
 	}
