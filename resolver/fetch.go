@@ -10,14 +10,15 @@ import (
 )
 
 // fetch asks upstream and stores the answer, or, for a short time, the failure.
-func (r *Resolver) fetch(ctx context.Context, key cache.Key) *cache.Answer {
+func (r *Resolver) fetch(ctx context.Context, fl *flight) *cache.Answer {
 	asked := r.now().nano
-	a, err := r.exchanger(key.Name, key.Type).Exchange(ctx, question(key))
-	return r.store(key, a, err, asked, r.now())
+	a, err := r.exchanger(fl.key.Name, fl.key.Type).Exchange(ctx, fl.question())
+	return r.store(fl.key, a, err, asked, r.now())
 }
 
-func question(key cache.Key) upstream.Question {
-	return upstream.Question{Name: key.Name, Type: key.Type, Class: key.Class, DO: key.DO, CD: key.CD}
+func (fl *flight) question() upstream.Question {
+	key := &fl.key
+	return upstream.Question{Name: key.Name, Type: key.Type, Class: key.Class, DO: key.DO, CD: key.CD, Spared: fl.spared}
 }
 
 // store stores the result of asking upstream at asked (clock.nano): the answer, or, for a short time, the failure (RFC 9520).

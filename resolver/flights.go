@@ -48,6 +48,7 @@ type flight struct {
 	name    [wire.MaxName]byte
 	hash    uint64 // of name, type and class
 	asked   int64  // clock.nano
+	spared  bool   // there is another answer, or nobody waits: see upstream.Question
 	next    *flight
 	waiting *waiter // queries that wait for its answer, the oldest first
 	last    *waiter
@@ -151,6 +152,7 @@ func (f *flights) join(key cache.Key, client netip.Addr, asked int64, w *waiter,
 	fl.key = key
 	fl.key.Name = fl.name[:copy(fl.name[:], key.Name)]
 	fl.hash, fl.asked, fl.client, fl.network, fl.zone, fl.registry = hash, asked, own, network, zone, registry
+	fl.spared = w == nil && !goroutine || w != nil && w.old != nil
 	fl.admit(s, w, goroutine)
 	if other != nil {
 		for other.held != nil {

@@ -113,7 +113,7 @@ func (w *Worker) ask(fl *flight) {
 	to := w.exchanger(fl.key.Name, fl.key.Type)
 	for i := range w.out {
 		if o := &w.out[i]; o.to == to {
-			fl.pending.Question, fl.pending.Owner = question(fl.key), fl
+			fl.pending.Question, fl.pending.Owner = fl.question(), fl
 			o.batch = append(o.batch, &fl.pending)
 			return
 		}
@@ -137,7 +137,7 @@ func (r *Resolver) fly(fl *flight) {
 	go func() {
 		ctx, cancel := context.WithTimeout(r.flights.ctx, patience)
 		defer cancel()
-		r.land(fl, r.fetch(ctx, fl.key), nil)
+		r.land(fl, r.fetch(ctx, fl), nil)
 	}()
 }
 

@@ -71,7 +71,7 @@ func (r *Resolver) await(ctx context.Context, key cache.Key, client netip.Addr, 
 	if old != nil {
 		limit = stalePatience
 	}
-	f := r.join(key, client)
+	f := r.join(key, client, old != nil)
 	if f == nil {
 		r.slow.shed.Add(1)
 		return r.orStale(old, overloaded(key, r.now()))
@@ -87,10 +87,11 @@ func (r *Resolver) await(ctx context.Context, key cache.Key, client netip.Addr, 
 	return r.orStale(old, cache.Failure(key, r.now().mono, wire.EDE{Code: wire.EDENoReachable}))
 }
 
-// join joins the flight of key, or starts it, for a goroutine that waits; nil if there are too many flights.
-func (r *Resolver) join(key cache.Key, client netip.Addr) *flight {
+// join joins the flight of key, or starts it, for a goroutine that waits; nil if there are too many flights. spared says that there is another answer.
+func (r *Resolver) join(key cache.Key, client netip.Addr, spared bool) *flight {
 	f, fresh := r.flights.join(key, client, r.now().nano, nil, true, r.slow)
 	if fresh {
+		f.spared = spared
 		r.fly(f)
 	}
 	return f
@@ -107,7 +108,7 @@ func (r *Resolver) orStale(old, got *cache.Answer) *cache.Answer {
 // renew fetches an answer that is still valid, so that the next client finds a fresh one.
 func (r *Resolver) renew(ctx context.Context, q *wire.Query) {
 	r.slow.renewed.Add(1)
-	f := r.join(keyOf(q), q.Client)
+	f := r.join(keyOf(q), q.Client, true)
 	if f == nil {
 		return
 	}

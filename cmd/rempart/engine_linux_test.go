@@ -203,8 +203,8 @@ func TestEngineHasExpiredAnswers(t *testing.T) {
 	t.Logf("a new name after %v: %s, extended errors %v", time.Since(began), address(m), errorsOf(m))
 }
 
-// TestEngineRestarts stops the engine for some time while clients ask. Every query gets an answer: names in Rempart's cache, expired or not, their address; new names
-// their address as soon as the engine answers again, and before that SERVFAIL with an extended error.
+// TestEngineRestarts stops the engine for some time while clients ask. Every query gets an answer: names in Rempart's cache, expired or not, their address at once; new
+// names wait for the engine, for up to three seconds, and get their address.
 func TestEngineRestarts(t *testing.T) {
 	t.Parallel()
 	pauses := []time.Duration{time.Second}
@@ -234,7 +234,7 @@ func TestEngineRestarts(t *testing.T) {
 		for kind, l := range map[string]*questioners{"new": fresh, "cached": cached, "expired": expired} {
 			queries, good, longest := l.between(down, time.Now())
 			t.Logf("%s names: %d queries, %d with an address, longest answer %v", kind, queries, good, longest)
-			if good != queries && l != fresh {
+			if good != queries && (l != fresh || pause <= 2*time.Second) {
 				t.Errorf("%d of %d queries for %s names had no address", queries-good, queries, kind)
 			}
 		}

@@ -184,9 +184,7 @@ func (p *Pool) Exchange(ctx context.Context, q Question) (Answer, error) {
 		return Answer{}, ErrLoop
 	}
 	p.budget.earn(1)
-	// Attempts may outlive this call by a moment, and use the name until then.
-	q.Name = slices.Clone(q.Name)
-	a, err := newRace(p, q, lanes).run(ctx)
+	a, err := p.settle(ctx, q, lanes, nil)
 	if err != nil {
 		p.unanswered.Add(1)
 	}

@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"rempart/resolver/upstream/transport"
@@ -85,10 +84,7 @@ func (p *Pool) race(ctx context.Context, m *member, q Question, sent *transport.
 			lanes = append(lanes, l)
 		}
 	}
-	q.Name = slices.Clone(q.Name) // attempts may outlive the race by a moment
-	r := newRace(p, q, lanes)
-	r.sent = sent
-	a, err := r.run(ctx)
+	a, err := p.settle(ctx, q, lanes, sent)
 	if err != nil {
 		p.unanswered.Add(1)
 	}

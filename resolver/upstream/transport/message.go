@@ -14,6 +14,7 @@ type Question struct {
 	Name        []byte // canonical wire format; only read, and not after Exchange returned
 	Type, Class uint16
 	DO, CD      bool
+	Spared      bool // it need not wait for an upstream that is being restarted: the caller has another answer
 }
 
 const (
