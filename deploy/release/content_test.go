@@ -269,7 +269,7 @@ func testInventory(t *testing.T, out string) {
 
 func testLicences(t *testing.T, out string) {
 	text := string(must(os.ReadFile(one(t, out, "*_licences.txt"))))
-	for _, want := range []string{"github.com/miekg/dns@v", "github.com/nats-io/nats-server/v2@v", "github.com/klauspost/compress@v", "Go, its standard library and runtime, go1."} {
+	for _, want := range []string{"github.com/miekg/dns@v", "github.com/nats-io/nats-server/v2@v", "github.com/klauspost/compress@v", "github.com/inconshreveable/mousetrap@v", "Go, its standard library and runtime, go1."} {
 		if !strings.Contains(text, "\n"+want) {
 			t.Errorf("the licence of %s is missing", want)
 		}

@@ -37,7 +37,7 @@ type packaging struct {
 }
 
 // collectDocuments reads the documents of the commit, and asks a program built for this machine about its commands.
-func collectDocuments(ctx context.Context, s *source, targets []target, work string) (*documents, error) {
+func collectDocuments(ctx context.Context, s *source, work string) (*documents, error) {
 	d := &documents{}
 	listed, err := run(ctx, s.dir, nil, "git", "ls-files", "--format=%(objectmode) %(path)", "--", "LICENSE", "README.md", "CHANGELOG.md", "deploy")
 	if err != nil {
@@ -54,7 +54,7 @@ func collectDocuments(ctx context.Context, s *source, targets []target, work str
 		}
 		d.tree = append(d.tree, file{name, data, mode == "100755"})
 	}
-	if d.licences, err = collectLicences(ctx, s, targets); err != nil {
+	if d.licences, err = collectLicences(ctx, s); err != nil {
 		return nil, err
 	}
 	if d.packaging, err = collectPackaging(s.dir, d); err != nil {

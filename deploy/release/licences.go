@@ -30,12 +30,12 @@ type listedPackage struct {
 	}
 }
 
-// collectLicences returns the texts of the licences of all modules whose packages are in a program of the targets, and of Go. A module without a licence is an
-// error: its code could not be distributed.
-func collectLicences(ctx context.Context, s *source, targets []target) ([]byte, error) {
+// collectLicences returns the texts of the licences of all modules whose packages are in a program of any target, and of Go: the same text for each target, so that
+// the bytes of a package do not depend on the other targets of the build. A module without a licence is an error: its code could not be distributed.
+func collectLicences(ctx context.Context, s *source) ([]byte, error) {
 	modules := map[string]map[string]bool{} // module@version, and the paths of its licence files
 	roots := map[string]string{}            // the folder of each module
-	for _, t := range targets {
+	for _, t := range allTargets() {
 		packages, err := s.packages(ctx, t)
 		if err != nil {
 			return nil, fmt.Errorf("listing the packages for %s: %w", t.name(), err)

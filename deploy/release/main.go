@@ -98,7 +98,7 @@ func release(ctx context.Context, o options, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
-	docs, err := collectDocuments(ctx, src, o.targets, work)
+	docs, err := collectDocuments(ctx, src, work)
 	if err != nil {
 		return err
 	}
