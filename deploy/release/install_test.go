@@ -57,6 +57,7 @@ func testInstallation(t *testing.T, o options) {
 	s.says(t, "REMPART_ORGANISATION=mine", "cat", "/etc/rempart/rempart.env")
 	s.run(t, "rempart", "healthcheck")
 	s.run(t, "systemctl", "reload", "rempart.service")
+	testRestarts(t, s)
 
 	s.run(t, "systemctl", "disable", "--now", "rempart.service")
 	s.run(t, "dpkg", "--install", "/old.deb") // it allows a downgrade, with a warning
