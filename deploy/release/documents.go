@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 )
@@ -45,7 +46,7 @@ func collectDocuments(ctx context.Context, s *source, work string) (*documents, 
 	}
 	for line := range strings.Lines(string(listed)) {
 		mode, name, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
-		if strings.HasPrefix(name, "deploy/release/") {
+		if strings.HasPrefix(name, "deploy/release/") || strings.HasPrefix(path.Base(name), ".") { // .gitignore is of use in the repository only
 			continue
 		}
 		data, err := os.ReadFile(filepath.Join(s.dir, filepath.FromSlash(name)))

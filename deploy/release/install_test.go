@@ -38,6 +38,7 @@ func testInstallation(t *testing.T, o options) {
 	s.unchanged(t, before)
 
 	s.boot(t)
+	began := time.Now()
 	s.run(t, "dpkg", "--install", "/old.deb")
 	s.run(t, "systemctl", "is-active", "rempart.service")
 	s.run(t, "systemctl", "is-enabled", "rempart.service")
@@ -50,6 +51,13 @@ func testInstallation(t *testing.T, o options) {
 	if code, _ := s.attempt(t, "systemctl", "is-active", "--quiet", "rempart-control.service"); code == 0 {
 		t.Error("control runs although nobody configured it")
 	}
+
+	t.Logf("from the package to a blocked answer: %v", time.Since(began).Round(time.Millisecond))
+
+	// A household's setup replaces the settings of the package, and proves that the server blocks.
+	s.says(t, "It works: the test name phishing.test is blocked", "rempart", "setup", "--yes", "--lists", "none")
+	s.says(t, "REMPART_LISTEN=:53", "cat", "/etc/rempart/rempart.env")
+	s.says(t, "answers", "sh", "-c", "rempart doctor || test $? = 1")
 
 	s.run(t, "sh", "-c", "echo REMPART_ORGANISATION=mine >> /etc/rempart/rempart.env && rempart allow shop.example || true")
 	s.run(t, "dpkg", "--install", "/recent.deb")

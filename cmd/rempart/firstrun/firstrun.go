@@ -2,6 +2,7 @@
 package firstrun
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -99,7 +100,7 @@ func (s *session) run(ctx context.Context) (err error) {
 		s.say("Written. Start Rempart when you are ready: systemctl enable --now rempart")
 		return nil
 	case !s.system.hasSystemd() || !s.system.hasUnit():
-		s.say("Written. There is no unit here that starts Rempart: run it with these settings, for example\n  set -a; . %s; set +a; rempart", s.file("rempart.env"))
+		s.say("Written. There is no unit here that starts Rempart: run it with these settings, for example\n  set -a; . %s; set +a; rempart", s.file(settingsFile))
 		return nil
 	}
 	if err := s.system.start(ctx); err != nil {
@@ -212,7 +213,7 @@ func (s *session) writeFiles(p plan) error {
 	if err != nil {
 		return err
 	}
-	for _, f := range []struct{ name, text string }{{"rempart.env", settings}, {"feeds.toml", p.feeds}} {
+	for _, f := range []struct{ name, text string }{{settingsFile, settings}, {"feeds.toml", p.feeds}} {
 		if err := s.replace(f.name, f.text); err != nil {
 			return err
 		}
@@ -240,6 +241,9 @@ func (s *session) replace(name, text string) error {
 	if err != nil {
 		return err
 	}
+	if isFresh(name, before) {
+		return s.write(name, text)
+	}
 	yes := s.force
 	if !s.yes {
 		if yes, err = s.confirm(fmt.Sprintf("%s exists. Replace it, and keep it as %s.old?", s.file(name), name), false); err != nil {
@@ -256,12 +260,31 @@ func (s *session) replace(name, text string) error {
 	return s.write(name, text)
 }
 
+// settingsFile is the name of running.SettingsFile.
+const settingsFile = "rempart.env"
+
+// freshMark is in the settings of an installation that nobody changed.
+const freshMark = "# While this line is here, \"rempart setup\" replaces this file without a question."
+
+// isFresh reports whether a file is as a package or a person installed it, unchanged.
+func isFresh(name string, text []byte) bool {
+	if bytes.HasPrefix(text, []byte(freshMark)) {
+		return true
+	}
+	shipped, err := deploy.Household.ReadFile(name)
+	return err == nil && bytes.Equal(text, shipped)
+}
+
 func (s *session) write(name, text string) error {
 	if err := durable.WriteBytes(s.file(name), []byte(text)); err != nil {
 		return err
 	}
 	s.say("wrote %s", s.file(name))
-	return os.Chmod(s.file(name), 0o644)
+	mode := fs.FileMode(0o644) // the server's user reads it
+	if name == settingsFile {
+		mode = 0o640 // systemd reads it as root; it may hold a token
+	}
+	return os.Chmod(s.file(name), mode)
 }
 
 // settingsText returns the settings of a household with the answers of a plan, for the files in dir. The server accepts them, or there is an error.
@@ -271,6 +294,9 @@ func settingsText(p plan, listen, dir string) (string, error) {
 		return "", err
 	}
 	text := strings.ReplaceAll(string(raw), "=/etc/rempart/", "="+dir+"/")
+	if strings.HasPrefix(text, freshMark) {
+		_, text, _ = strings.Cut(text, "\n")
+	}
 	text = setVariable(text, "REMPART_LISTEN", listen)
 	text = setVariable(text, "REMPART_PAGE_IPV4", p.page)
 	if p.upstreams != "" {

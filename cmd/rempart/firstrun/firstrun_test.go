@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"rempart/deploy"
 	"rempart/internal/config"
 )
 
@@ -89,6 +90,28 @@ func TestFilesStay(t *testing.T) {
 	}
 	if !strings.Contains(read(t, dir, "rempart.env"), "REMPART_LISTEN=:53\n") || read(t, dir, "allow.txt") != "mine.example\n" {
 		t.Error("the settings were not replaced, or the allowed names were")
+	}
+}
+
+// TestFreshFilesAreReplaced checks that setup replaces the files of a package without a question, as long as nobody changed them.
+func TestFreshFilesAreReplaced(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"rempart.env", "feeds.toml"} {
+		shipped, err := deploy.Household.ReadFile(strings.Replace(name, "rempart.env", "household.env", 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, string(shipped), dir, name)
+	}
+	for range 2 { // the second time, the files are those of the first
+		if out, _, err := attempt(t, options{dir: dir, noStart: true, page: "192.168.1.2", lists: "1"}, t.TempDir()); err != nil || !strings.Contains(read(t, dir, "rempart.env"), "REMPART_PAGE_IPV4=192.168.1.2") ||
+			strings.Contains(read(t, dir, "rempart.env"), freshMark) || strings.Count(read(t, dir, "feeds.toml"), "[[feed]]") != 1 {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	write(t, read(t, dir, "rempart.env")+"REMPART_CONTACT=mailto:me@example.net\n", dir, "rempart.env")
+	if _, _, err := attempt(t, options{dir: dir, noStart: true}, t.TempDir()); err != nil || !strings.Contains(read(t, dir, "rempart.env"), "REMPART_CONTACT") {
+		t.Errorf("a changed file was replaced: %v", err)
 	}
 }
 

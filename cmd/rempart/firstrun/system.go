@@ -86,6 +86,11 @@ func (s system) freePort(ctx context.Context) error {
 
 // start starts the unit, now and at every boot.
 func (s system) start(ctx context.Context) error {
+	if _, err := exec.LookPath("systemd-sysusers"); err == nil { // the user of the unit; packages have made it
+		if err := s.run(ctx, "systemd-sysusers"); err != nil {
+			return err
+		}
+	}
 	for _, args := range [][]string{{"daemon-reload"}, {"enable", "rempart"}, {"restart", "rempart"}} {
 		if err := s.run(ctx, "systemctl", args...); err != nil {
 			return err
