@@ -21,17 +21,16 @@ func checkPort(_ context.Context, in *installation) []Finding {
 	if err != nil {
 		return one(Unknown, "", "the sockets of this machine cannot be read: %v", err)
 	}
-	owners := in.machine.Owners(sockets)
-	others := slices.DeleteFunc(slices.Clone(owners), func(name string) bool { return strings.HasPrefix(name, "rempart (") })
+	held := in.machine.Holders(sockets)
 	switch {
 	case in.status == nil && len(sockets) > 0:
-		return one(Problem, portAdvice(owners), "port 53 is used by %s", named(owners))
+		return one(Problem, portAdvice(held.Others), "port 53 is used by %s", named(held))
 	case in.status == nil:
 		return nil
-	case len(others) > 0 && len(others) < len(owners):
-		return one(OK, "", "port 53 is shared with %s, on other addresses", strings.Join(others, ", "))
-	case len(others) > 0:
-		return one(Problem, portAdvice(others), "port 53 is used by %s", strings.Join(others, ", "))
+	case len(held.Others) > 0 && held.Rempart:
+		return one(OK, "", "port 53 is shared with %s, on other addresses", strings.Join(held.Others, ", "))
+	case len(held.Others) > 0:
+		return one(Problem, portAdvice(held.Others), "port 53 is used by %s", strings.Join(held.Others, ", "))
 	case !slices.ContainsFunc(in.status.Listening, func(at string) bool { return strings.HasSuffix(at, ":53") }):
 		return one(Warning, "set REMPART_LISTEN=:53, and restart", "devices ask on port 53, and this server answers on %s", strings.Join(in.status.Listening, ", "))
 	}
@@ -39,11 +38,14 @@ func checkPort(_ context.Context, in *installation) []Finding {
 }
 
 // named returns the names of programs, also if there are none.
-func named(owners []string) string {
-	if len(owners) == 0 {
-		return "another program (run this command as root to see its name)"
+func named(held machine.Holders) string {
+	switch {
+	case len(held.Others) > 0:
+		return strings.Join(held.Others, ", ")
+	case held.Rempart:
+		return "a Rempart with other settings"
 	}
-	return strings.Join(owners, ", ")
+	return "another program (run this command as root to see its name)"
 }
 
 // portAdvice says how port 53 gets free.

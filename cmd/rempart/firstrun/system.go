@@ -56,7 +56,7 @@ func (s system) portOwners() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(m.Owners(sockets), func(name string) bool { return strings.HasPrefix(name, "rempart (") }), nil
+	return m.Holders(sockets).Others, nil
 }
 
 // resolvedDropIn turns the stub resolver of systemd-resolved off, which takes port 53 (resolved.conf(5)).

@@ -96,24 +96,40 @@ func parseSocket(network, line string) (s Socket, ok bool) {
 	return s, true
 }
 
-// Owners returns the names and IDs of the programs that hold one of the sockets: "dnsmasq (812)". Only root sees the programs of other users.
-func (m Machine) Owners(sockets []Socket) (names []string) {
-	wanted := map[string]bool{}
+// Holders are the programs that hold sockets: "dnsmasq (812)". Only root sees the programs of other users.
+type Holders struct {
+	Rempart bool     // a Rempart is among them
+	Others  []string // that hold a socket which no Rempart holds. systemd holds the sockets of Rempart, too, so that they outlive a restart
+}
+
+// Holders returns the programs that hold one of the sockets.
+func (m Machine) Holders(sockets []Socket) (h Holders) {
+	holders := map[string][]string{} // by inode
 	for _, s := range sockets {
-		wanted["socket:["+s.inode+"]"] = true
+		holders[s.inode] = nil
 	}
 	links, _ := filepath.Glob(filepath.Join(m.Root, "proc/[0-9]*/fd/*"))
 	for _, link := range links {
 		target, err := os.Readlink(link)
-		if err != nil || !wanted[target] {
+		inode := strings.TrimSuffix(strings.TrimPrefix(target, "socket:["), "]")
+		if _, ok := holders[inode]; err != nil || !ok {
 			continue
 		}
 		process := filepath.Dir(filepath.Dir(link))
 		comm, _ := os.ReadFile(filepath.Join(process, "comm"))
-		name := strings.TrimSpace(string(comm)) + " (" + filepath.Base(process) + ")"
-		if !slices.Contains(names, name) {
-			names = append(names, name)
+		holders[inode] = append(holders[inode], strings.TrimSpace(string(comm))+" ("+filepath.Base(process)+")")
+	}
+	for _, names := range holders {
+		if slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, "rempart (") }) {
+			h.Rempart = true
+			continue
+		}
+		for _, name := range names {
+			if !slices.Contains(h.Others, name) {
+				h.Others = append(h.Others, name)
+			}
 		}
 	}
-	return names
+	slices.Sort(h.Others)
+	return h
 }
