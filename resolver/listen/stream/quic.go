@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/quic-go/quic-go"
 
@@ -30,16 +32,23 @@ type quicListener struct {
 	quic      *quic.Transport
 	listener  *quic.Listener
 	framing   quicFraming
-	serving   context.Context // ends when no new queries are taken
+	serving   context.Context // ends when the connections of that time take no new queries
 	end       context.CancelFunc
+	accepting context.Context // ends when nothing is served any more
+	endAll    context.CancelFunc
 
 	unfinished atomic.Int64 // handshakes in progress
+
+	mu      sync.Mutex
+	stopped bool
+	late    sync.WaitGroup // connections that were accepted after stop, and the loop that accepts connections
 }
 
 // ListenQUIC adds a UDP socket, which Close closes, for DNS over QUIC or HTTP/3 (wire.HTTPS), with the certificates of base.
 func (s *Server) ListenQUIC(packets *net.UDPConn, base *tls.Config, transport wire.Transport) {
 	l := &quicListener{server: s, transport: transport, packets: packets, tls: base.Clone()}
-	l.serving, l.end = context.WithCancel(context.Background())
+	l.accepting, l.endAll = context.WithCancel(context.Background())
+	l.serving, l.end = context.WithCancel(l.accepting)
 	l.quic = &quic.Transport{
 		Conn:                packets,
 		VerifySourceAddress: func(net.Addr) bool { return l.unfinished.Load() > maxUnverified },
@@ -62,7 +71,7 @@ func (l *quicListener) listen() (err error) {
 		InitialConnectionReceiveWindow: quicWindow, MaxConnectionReceiveWindow: quicWindow,
 	})
 	if err == nil {
-		context.AfterFunc(l.serving, func() { _ = l.listener.Close() }) // open connections continue
+		context.AfterFunc(l.accepting, func() { _ = l.listener.Close() }) // open connections continue
 	}
 	return err
 }
@@ -98,10 +107,10 @@ func (l *quicListener) admit(ctx context.Context, info *quic.ClientInfo) (contex
 	return context.WithValue(ctx, sessionKey{}, q), nil
 }
 
-// accept serves connections until stop.
+// accept serves connections until farewell.
 func (l *quicListener) accept() {
 	for {
-		c, err := l.listener.Accept(l.serving)
+		c, err := l.listener.Accept(l.accepting)
 		if err != nil {
 			return
 		}
@@ -116,16 +125,38 @@ func (l *quicListener) accept() {
 			q.local = local
 		}
 		l.server.handshakes.Add(1)
-		l.server.conns.Go(q.run)
+		l.mu.Lock()
+		q.late = l.stopped
+		if q.late {
+			l.late.Go(func() { q.run(l.accepting) })
+		} else {
+			l.server.conns.Go(func() { q.run(l.serving) })
+		}
+		l.mu.Unlock()
 	}
 }
 
-// stop takes no new connections and no new queries.
-func (l *quicListener) stop() { l.end() }
+// stop makes the open connections take no new queries. Their clients may open new ones at once, which are served until farewell: a first packet without an answer would
+// cost them a second.
+func (l *quicListener) stop() {
+	l.mu.Lock()
+	l.stopped = true
+	l.mu.Unlock()
+	l.end()
+}
+
+// farewell ends the connections that were opened after stop, when all others have ended. It reads no packet any more: first packets of clients wait in the socket, for
+// the process after this one.
+func (l *quicListener) farewell() {
+	_ = l.packets.SetReadDeadline(time.Unix(1, 0))
+	l.endAll()
+	l.late.Wait()
+	_ = l.quic.Close()
+}
 
 // close closes the socket.
 func (l *quicListener) close() {
-	l.end()
+	l.endAll()
 	_ = l.quic.Close()
 	_ = l.packets.Close()
 }

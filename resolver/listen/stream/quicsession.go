@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"context"
 	"errors"
 	"io"
 	"sync/atomic"
@@ -44,6 +45,7 @@ type quicSession struct {
 	ended      atomic.Bool               // the handshake succeeded or failed
 	aborted    atomic.Bool               // abort was called
 	incomplete atomic.Int64              // bytes of incomplete queries
+	late       bool                      // accepted after stop; set before run
 	last       quic.StreamID             // the last stream that was accepted; negative: none
 	control    *quic.SendStream          // of HTTP/3; set by begin
 }
@@ -72,11 +74,11 @@ func (q *quicSession) violated(code quic.ApplicationErrorCode, why string) {
 	_ = q.conn.Load().CloseWithError(code, why)
 }
 
-// run answers the queries of a connection, one per stream, until the client closes it, is idle for too long, or the server stops.
-func (q *quicSession) run() {
+// run answers the queries of a connection, one per stream, until the client closes it, is idle for too long, or serving ends.
+func (q *quicSession) run(serving context.Context) {
 	q.framing.begin(q)
 	for {
-		st, err := q.conn.Load().AcceptStream(q.listener.serving)
+		st, err := q.conn.Load().AcceptStream(serving)
 		if err != nil {
 			break
 		}
@@ -86,8 +88,12 @@ func (q *quicSession) run() {
 		q.server.workspaces.giveBack(ws)
 	}
 	q.framing.end(q)
-	q.slow.Wait()
 	c := q.conn.Load()
+	if q.late { // nothing is read any more: its client asks again
+		_ = c.CloseWithError(q.framing.codes().done, "")
+		return
+	}
+	q.slow.Wait()
 	select {
 	case <-c.Context().Done():
 	case <-time.After(drainRead): // closing the connection at once would discard answers that were not sent yet

@@ -89,6 +89,8 @@ type Server struct {
 	workspaces    workspaces
 	turns         chan struct{} // of TLS handshakes
 	conns         sync.WaitGroup
+	stopping      atomic.Bool
+	stopped       chan struct{}                 // closed by Stop
 	open          [wire.Transports]atomic.Int64 // connections by transport
 	refused       atomic.Uint64
 	evicted       atomic.Uint64
@@ -102,6 +104,7 @@ type Server struct {
 func New(c Config) *Server {
 	s := &Server{
 		config: c, limits: bounds{maxConns, maxConnsPerClient, maxUntaken, idleTimeout, secureIdleTimeout, unauthorizedTimeout}, turns: newTurns(),
+		stopped:   make(chan struct{}),
 		admission: fair.NewAdmission(session.lastUse, fair.Class{}, fair.Class{Conns: maxUnauthorized, PerClient: maxUnauthorized}),
 	}
 	if c.Conns > 0 {
@@ -181,10 +184,15 @@ func (s *Server) Run(ctx context.Context) {
 			s.config.Log.Error("QUIC is not served", "address", l.packets.LocalAddr(), "error", err)
 			continue
 		}
-		loops.Go(l.accept)
+		l.late.Go(l.accept)
 	}
 	loops.Wait()
+	<-s.stopped
 	s.conns.Wait()
+	s.admission.Close()
+	for _, l := range s.quic {
+		l.farewell()
+	}
 }
 
 func (s *Server) accept(ctx context.Context, l listener) {
@@ -259,6 +267,9 @@ func (s *Server) admit(ctx context.Context, conn *net.TCPConn, client, local net
 	if !s.enter(c, c.class) {
 		conn.Close()
 		return
+	}
+	if s.stopping.Load() { // Stop may not have seen it
+		c.stop()
 	}
 	s.conns.Go(func() { s.start(ctx, c, l) })
 }
@@ -345,14 +356,16 @@ func (s *Server) owe(of session, n int) bool {
 	return false
 }
 
-// Stop accepts no more connections, and no more queries on open ones.
+// Stop accepts no more connections over TCP, and no more queries on open connections. Connections over QUIC are accepted until the others have ended. It is called
+// once.
 func (s *Server) Stop() {
-	s.closeListeners()
+	s.stopping.Store(true)
 	for _, l := range s.quic {
 		l.stop()
 	}
-	s.admission.Close()
+	s.closeListeners()
 	s.admission.Each(session.stop)
+	close(s.stopped)
 }
 
 // HangUp closes every open connection.
