@@ -90,6 +90,23 @@ func TestSocketsThatAreNotUsedAreRemoved(t *testing.T) {
 	}
 }
 
+// TestAddressesChange checks that a process can use other addresses of the same port than its predecessor, whose sockets are kept.
+func TestAddressesChange(t *testing.T) {
+	t.Parallel()
+	u := dnstest.NewUpstream(t, nil)
+	one := dnstest.FreeAddr(t)
+	all := "0.0.0.0" + strings.TrimPrefix(one, "127.0.0.1")
+	s := dnstest.NewSupervisor(t, upstreams(u), "REMPART_LISTEN="+one)
+	for _, listen := range []string{all, one, all + "," + strings.Replace(all, "0.0.0.0", "[::]", 1)} {
+		s.Restart(t, "REMPART_LISTEN="+listen)
+		for _, network := range []string{"udp", "tcp"} {
+			if got := address(dnstest.Exchange(t, network, one, question("good.example"))); got != origin {
+				t.Errorf("%s over %s: %s", listen, network, got)
+			}
+		}
+	}
+}
+
 // send sends a query over UDP, and returns the socket on which the answer arrives.
 func send(t *testing.T, to, name string) net.Conn {
 	t.Helper()

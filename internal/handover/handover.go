@@ -128,14 +128,29 @@ func (s *Store) Read(name string) *os.File {
 
 // Discard closes the descriptors that nobody took, and removes them from the store: this process no longer uses them, for example after a change of its
 // addresses.
-func (s *Store) Discard() {
+func (s *Store) Discard() { s.discard(func(string) bool { return true }) }
+
+// Release does what Discard does, for the names of which is reports true. It waits until they are closed everywhere, and reports whether there were any.
+func (s *Store) Release(is func(name string) bool) bool {
+	if s.discard(is) == 0 {
+		return false
+	}
+	s.Flush()
+	return true
+}
+
+func (s *Store) discard(is func(name string) bool) (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, f := range s.kept {
-		s.remove(name)
-		f.Close()
+		if is(strings.TrimPrefix(name, prefix)) {
+			s.remove(name)
+			f.Close()
+			delete(s.kept, name)
+			n++
+		}
 	}
-	clear(s.kept)
+	return n
 }
 
 func (s *Store) remove(name string) {

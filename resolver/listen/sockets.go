@@ -2,10 +2,12 @@ package listen
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -19,6 +21,8 @@ type Sockets interface {
 	Take(name string) *os.File
 	// Keep leaves a copy of a socket to later processes.
 	Keep(name string, socket syscall.Conn)
+	// Release closes the sockets of an earlier process that nobody took, and of whose names is reports true. It reports whether there were any.
+	Release(is func(name string) bool) bool
 }
 
 // Binder opens sockets, or uses those that an earlier process left, so that no query is lost between two processes. With nil Sockets it opens all of them.
@@ -26,24 +30,25 @@ type Binder struct{ Sockets Sockets }
 
 // Stream opens a TCP listener on addr for one use, such as "tls", as the function Stream does.
 func (b Binder) Stream(use string, addr netip.AddrPort) (net.Listener, error) {
-	return bound(b, socketName(use, addr, 0), net.FileListener, func() (net.Listener, error) { return Stream(addr) })
+	return bound(b, socketName(use, addr, 0), addr, net.FileListener, func() (net.Listener, error) { return Stream(addr) })
 }
 
 // sharedPacket opens one of the UDP sockets that share addr, as Packet does.
 func (b Binder) sharedPacket(name string, addr netip.AddrPort) (net.PacketConn, error) {
-	return bound(b, name, net.FilePacketConn, func() (net.PacketConn, error) { return Packet(addr) })
+	return bound(b, name, addr, net.FilePacketConn, func() (net.PacketConn, error) { return Packet(addr) })
 }
 
 // onlyPacket opens a UDP socket that shares addr with no other.
 func (b Binder) onlyPacket(name string, addr netip.AddrPort) (net.PacketConn, error) {
-	return bound(b, name, net.FilePacketConn, func() (net.PacketConn, error) {
+	return bound(b, name, addr, net.FilePacketConn, func() (net.PacketConn, error) {
 		lc := net.ListenConfig{Control: controlAlone}
 		return lc.ListenPacket(context.Background(), network("udp", addr), addr.String())
 	})
 }
 
-// bound returns the socket that an earlier process left under a name, or opens one and leaves it to later processes.
-func bound[T any](b Binder, name string, open func(*os.File) (T, error), bind func() (T, error)) (socket T, err error) {
+// bound returns the socket that an earlier process left under a name, or opens one on addr and leaves it to later processes. If sockets of the earlier process have the
+// address, because the settings have changed since (from 127.0.0.1 to all addresses, say), they are closed first.
+func bound[T any](b Binder, name string, addr netip.AddrPort, open func(*os.File) (T, error), bind func() (T, error)) (socket T, err error) {
 	if b.Sockets == nil {
 		return bind()
 	}
@@ -54,7 +59,11 @@ func bound[T any](b Binder, name string, open func(*os.File) (T, error), bind fu
 		}
 		return socket, err
 	}
-	if socket, err = bind(); err == nil {
+	socket, err = bind()
+	if errors.Is(err, syscall.EADDRINUSE) && b.Sockets.Release(func(name string) bool { return hasPort(name, addr.Port()) }) {
+		socket, err = bind()
+	}
+	if err == nil {
 		if s, ok := any(socket).(syscall.Conn); ok {
 			b.Sockets.Keep(name, s)
 		}
@@ -65,6 +74,12 @@ func bound[T any](b Binder, name string, open func(*os.File) (T, error), bind fu
 // socketName returns the name of a socket: its use, its address and its number among the sockets with the same use and address. It has no colon.
 func socketName(use string, addr netip.AddrPort, number int) string {
 	return fmt.Sprintf("%s %s %d %d", use, strings.ReplaceAll(addr.Addr().String(), ":", "_"), addr.Port(), number)
+}
+
+// hasPort reports whether the name of a socket has a port.
+func hasPort(name string, port uint16) bool {
+	fields := strings.Fields(name)
+	return len(fields) > 1 && fields[len(fields)-2] == strconv.Itoa(int(port))
 }
 
 // Unanswered is a UDP query that a process received and could not answer before its end. The process after it answers the query.
