@@ -67,6 +67,8 @@ func testInstallation(t *testing.T, o options) {
 	s.run(t, "systemctl", "reload", "rempart.service")
 	testRestarts(t, s)
 
+	testAnycast(t, s)
+
 	s.run(t, "systemctl", "disable", "--now", "rempart.service")
 	s.run(t, "dpkg", "--install", "/old.deb") // it allows a downgrade, with a warning
 	if code, _ := s.attempt(t, "systemctl", "is-active", "--quiet", "rempart.service"); code == 0 {
@@ -108,7 +110,7 @@ type system struct {
 func newSystem(t *testing.T) *system {
 	t.Helper()
 	s := &system{root: filepath.Join(t.TempDir(), "root")}
-	cmd := exec.CommandContext(t.Context(), "debootstrap", "--variant=minbase", "--include=systemd,systemd-sysv,dbus,procps", "bookworm", s.root)
+	cmd := exec.CommandContext(t.Context(), "debootstrap", "--variant=minbase", "--include=systemd,systemd-sysv,dbus,procps,iproute2", "bookworm", s.root)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		unavailable(t, fmt.Sprintf("debootstrap: %v\n%s", err, out[max(0, len(out)-2000):]))
 	}

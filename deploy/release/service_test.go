@@ -99,3 +99,23 @@ func testRestarts(t *testing.T, s *system) {
 		t.Errorf("%d of %d queries were lost in %d restarts", r.Sent-r.Answered, r.Sent, loadRestarts)
 	}
 }
+
+// testAnycast checks that the unit in deploy/anycast, with its few rights, adds the address of the service while Rempart is ready, and removes it when Rempart stops.
+func testAnycast(t *testing.T, s *system) {
+	t.Helper()
+	const from = "/usr/share/doc/rempart/deploy/anycast/"
+	s.run(t, "install", from+"rempart-anycast", "/usr/local/sbin/")
+	s.run(t, "install", "-m644", from+"rempart-anycast.service", "/etc/systemd/system/")
+	s.run(t, "systemctl", "daemon-reload")
+	has, hasNot := []string{"sh", "-c", "ip -o address show dev lo | grep -q 198.51.100.53/32"}, []string{"sh", "-c", "! ip -o address show dev lo | grep -q 198.51.100.53/32"}
+	s.run(t, "systemctl", "start", "rempart-anycast.service")
+	s.eventually(t, has...)
+	s.run(t, "systemctl", "stop", "rempart.service")
+	s.eventually(t, hasNot...)
+	s.run(t, "systemctl", "start", "rempart.service")
+	s.eventually(t, has...)
+	s.run(t, "systemctl", "stop", "rempart-anycast.service")
+	s.eventually(t, hasNot...)
+	s.run(t, "rm", "/usr/local/sbin/rempart-anycast", "/etc/systemd/system/rempart-anycast.service")
+	s.run(t, "systemctl", "daemon-reload")
+}
