@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,6 +33,7 @@ func TestHouseholdLatency(t *testing.T) {
 		"REMPART_DNSTAP=unix:" + filepath.Join(t.TempDir(), "nobody.sock"),
 	})
 	p := dnstest.StartProgram(t, exec.Command("taskset", "-c", "0", "rempart"), env...)
+	dnstest.Eventually(t, "the list is in force", func() bool { return strings.Contains(p.Stderr(), "names=1000002") })
 	for range 3 {
 		load := newDatagramLoad(t, p.DNS, restartLoad{queries: 20_000, rate: 1_000, query: loadQuery})
 		load.run()
