@@ -43,11 +43,3 @@ func Isolated(t *testing.T) bool {
 	}
 	return false
 }
-
-// Command runs a command that must succeed.
-func Command(t testing.TB, name string, args ...string) {
-	t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
-	}
-}

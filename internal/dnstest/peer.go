@@ -21,6 +21,14 @@ func Need(t testing.TB, program string) {
 	}
 }
 
+// Command runs a command that must succeed.
+func Command(t testing.TB, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+	}
+}
+
 // Peer is a process of another project's program. It is stopped at the end of the test, and its output is logged if the test fails. Its methods are safe for
 // concurrent use.
 type Peer struct {
