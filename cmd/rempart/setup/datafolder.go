@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"rempart/internal/durable"
 )
@@ -27,6 +28,8 @@ func ClaimFolder(dir string) error {
 	path := filepath.Join(dir, formatFile)
 	text, err := durable.ReadRegular(path, maxFormatFile)
 	switch {
+	case errors.Is(err, syscall.ENOTDIR): // who opens the folder reports it
+		return nil
 	case errors.Is(err, fs.ErrNotExist):
 		if os.MkdirAll(dir, 0o750) == nil {
 			_ = durable.WriteBytes(path, []byte(strconv.Itoa(dataFormat)+"\n")) // the next start tries again
