@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"rempart/internal/dnstest"
 	"rempart/internal/wire"
 	"rempart/resolver/limits"
 	"rempart/resolver/upstream"
@@ -24,9 +24,6 @@ var update = flag.Bool("update", false, "write the table of amplification into d
 const (
 	ipHeaders = 20 + 8
 	mostTimes = 3 // the largest accepted mean amplification
-
-	amplificationBegin = "<!-- amplification: written by go test ./resolver -run Amplification -update -->\n"
-	amplificationEnd   = "<!-- end of amplification -->\n"
 )
 
 // floods are the queries per second that one network sends for five seconds.
@@ -123,7 +120,8 @@ func TestAmplification(t *testing.T) {
 			t.Errorf("%s: an answer of %d bytes to a query of %d bytes, want at most %d times as many", k.name, a.answer, a.query, mostTimes)
 		}
 	}
-	checkTable(t, rows.String())
+	dnstest.CheckTable(t, filepath.Join("..", "deploy", "isp.md"), "amplification", "go test ./resolver -run Amplification -update",
+		"| answer | query, bytes | answer, bytes | one answer | mean at 5,000/s | mean at 20,000/s |\n|---|---|---|---|---|---|\n"+rows.String(), *update)
 }
 
 // amplification measures a kind of answer: a single one, and those that a limiter with the default limits leaves in floods.
@@ -162,29 +160,4 @@ func (b *bench) amplification(k answerKind) (a amplified) {
 		a.mean[i] = float64(sent) / float64(queries*a.query)
 	}
 	return a
-}
-
-// checkTable compares the rows with the table in deploy/isp.md.
-func checkTable(t *testing.T, rows string) {
-	t.Helper()
-	path := filepath.Join("..", "deploy", "isp.md")
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	table := "| answer | query, bytes | answer, bytes | one answer | mean at 5,000/s | mean at 20,000/s |\n|---|---|---|---|---|---|\n" + rows
-	before, rest, ok1 := strings.Cut(string(text), amplificationBegin)
-	written, after, ok2 := strings.Cut(rest, amplificationEnd)
-	if !ok1 || !ok2 {
-		t.Fatalf("%s has no place for the table between %q and %q", path, amplificationBegin, amplificationEnd)
-	}
-	if written == table {
-		return
-	}
-	if !*update {
-		t.Fatalf("the table of amplification in deploy/isp.md differs: run go test ./resolver -run Amplification -update\n%s", table)
-	}
-	if err := os.WriteFile(path, []byte(before+amplificationBegin+table+amplificationEnd+after), 0o644); err != nil {
-		t.Fatal(err)
-	}
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // guides lists the public documents except the README.
-var guides = []string{"browsers.md", "discovery.md", "encrypted.md", "engine.md", "failures.md", "feeds.md", "household.md", "install.md", "isp.md", "kubernetes.md", "monitoring.md", "operator.md", "public.md", "resolvers.md", "runbooks.md", "settings.md", "upstreams.md"}
+var guides = []string{"browsers.md", "discovery.md", "encrypted.md", "engine.md", "failures.md", "feeds.md", "forwarders.md", "household.md", "install.md", "isp.md", "kubernetes.md", "monitoring.md", "operator.md", "public.md", "resolvers.md", "runbooks.md", "settings.md", "upstreams.md"}
 
 // document returns the text of the README or of a guide in deploy.
 func document(t *testing.T, name string) string {

@@ -90,7 +90,7 @@ func engineConfiguration(t *testing.T) string {
 	return string(b)
 }
 
-// TestEngineConfigurationIsValid checks the file as it is shipped, with the lines for a provider and the copy of the root zone, and the file for an Unbound in front.
+// TestEngineConfigurationIsValid checks the file as it is shipped, with the lines for a provider and the copy of the root zone.
 func TestEngineConfigurationIsValid(t *testing.T) {
 	t.Parallel()
 	dnstest.Need(t, "unbound-checkconf")
@@ -100,11 +100,7 @@ func TestEngineConfigurationIsValid(t *testing.T) {
 	shipped := strings.Replace(engineConfiguration(t), "/var/lib/unbound/root.key", key, 1)
 	provider := regexp.MustCompile(`(?m)^    #ISP `).ReplaceAllString(shipped, "    ")
 	provider = regexp.MustCompile(`(?m)^#(auth-zone:|    )`).ReplaceAllString(provider, "$1")
-	inFront, err := os.ReadFile(filepath.Join("..", "..", "deploy", "unbound", "in-front.conf"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, text := range map[string]string{"household": shipped, "provider": provider, "in front": string(inFront)} {
+	for name, text := range map[string]string{"household": shipped, "provider": provider} {
 		file := filepath.Join(dir, name)
 		write(t, file, text)
 		if out, err := exec.Command("unbound-checkconf", file).CombinedOutput(); err != nil {

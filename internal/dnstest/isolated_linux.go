@@ -1,8 +1,10 @@
 package dnstest
 
 import (
+	"flag"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -12,8 +14,8 @@ import (
 const isolatedVariable = "DNSTEST_ISOLATED"
 
 // Isolated runs the calling test once more, alone, in a process with a network and mounts of its own, and reports whether this is that process. The caller
-// returns where it is not. The network is a loopback interface alone; the test may add addresses (Command(t, "ip", …)) and mount over files. The test is
-// skipped where the system grants no namespaces. It must not have called t.Parallel before.
+// returns where it is not. The process gets the flags that the test's package defines. The network is a loopback interface alone; the test may add addresses
+// (Command(t, "ip", …)) and mount over files. The test is skipped where the system grants no namespaces. It must not have called t.Parallel before.
 func Isolated(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(isolatedVariable) == t.Name() {
@@ -24,7 +26,13 @@ func Isolated(t *testing.T) bool {
 		return true
 	}
 	Need(t, "ip")
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=5m")
+	args := []string{"-test.run=^" + t.Name() + "$", "-test.v", "-test.timeout=5m"}
+	flag.Visit(func(f *flag.Flag) {
+		if !strings.HasPrefix(f.Name, "test.") {
+			args = append(args, "-"+f.Name+"="+f.Value.String())
+		}
+	})
+	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), isolatedVariable+"="+t.Name())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS}
 	if os.Getuid() != 0 {
