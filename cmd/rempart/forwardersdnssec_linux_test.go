@@ -16,7 +16,7 @@ import (
 var updateTables = flag.Bool("update", false, "write the measured tables into deploy/forwarders.md")
 
 // dnsPatience is how long the clients of these tests wait for one answer.
-const dnsPatience = 10 * time.Second
+const dnsPatience = 5 * time.Second
 
 // blockAnswers are the kinds of answers to blocked names that are compared, and the addresses of a Rempart for each.
 var blockAnswers = []struct{ setting, first, second string }{
