@@ -37,7 +37,7 @@ type forwarder struct {
 // validation is a setting of a resolver for the validation of DNSSEC.
 type validation struct {
 	setting  string // in tables
-	old, new string // what differs from the shipped file
+	old, new string // the text of the shipped file, and its replacement
 	anchored bool   // with the key of the root zone
 }
 

@@ -61,11 +61,21 @@ func (s *Supervisor) Start(t testing.TB, env ...string) {
 	cmd := exec.Command("sh", "-c", "export LISTEN_PID=$$; exec rempart")
 	var names []string
 	s.mu.Lock()
-	for _, f := range s.store {
+	for _, f := range s.store { // copies, because Rempart may remove one from the store while it is being started
+		fd, err := unix.FcntlInt(f.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Errorf("dnstest: copying a descriptor: %v", err)
+			continue
+		}
 		names = append(names, f.name)
-		cmd.ExtraFiles = append(cmd.ExtraFiles, f.file)
+		cmd.ExtraFiles = append(cmd.ExtraFiles, os.NewFile(uintptr(fd), f.name))
 	}
 	s.mu.Unlock()
+	defer func() {
+		for _, f := range cmd.ExtraFiles {
+			f.Close()
+		}
+	}()
 	env = slices.Concat(s.env, env)
 	if len(names) > 0 {
 		env = append(env, fmt.Sprintf("LISTEN_FDS=%d", len(names)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
