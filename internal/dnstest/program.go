@@ -63,6 +63,13 @@ var (
 func StartProgram(t testing.TB, cmd *exec.Cmd, env ...string) *Program {
 	t.Helper()
 	p := LaunchProgram(t, cmd, env...)
+	p.awaitGreeting(t)
+	return p
+}
+
+// awaitGreeting waits until Rempart prints its greeting, and reads the addresses in it.
+func (p *Program) awaitGreeting(t testing.TB) {
+	t.Helper()
 	end := time.After(programPatience)
 	for !greetingEnd.MatchString(p.Stdout()) {
 		select {
@@ -77,7 +84,6 @@ func StartProgram(t testing.TB, cmd *exec.Cmd, env ...string) *Program {
 	p.Page = first(greetingPage, p.Stdout())
 	p.Metrics = first(greetingMetrics, p.Stdout())
 	p.API = first(greetingAPI, p.Stdout())
-	return p
 }
 
 // LaunchProgram is StartProgram without waiting: the addresses are not known.

@@ -71,16 +71,15 @@ func (s *Supervisor) Start(t testing.TB, env ...string) {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, os.NewFile(uintptr(fd), f.name))
 	}
 	s.mu.Unlock()
-	defer func() {
-		for _, f := range cmd.ExtraFiles {
-			f.Close()
-		}
-	}()
 	env = slices.Concat(s.env, env)
 	if len(names) > 0 {
 		env = append(env, fmt.Sprintf("LISTEN_FDS=%d", len(names)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
 	}
-	s.Program = StartProgram(t, cmd, env...)
+	s.Program = LaunchProgram(t, cmd, env...)
+	for _, f := range cmd.ExtraFiles { // otherwise a socket that Rempart removes from the store would stay open
+		f.Close()
+	}
+	s.Program.awaitGreeting(t)
 }
 
 // Restart stops Rempart and starts it again, with further variables. The test fails unless Rempart ends with the exit code 0.
