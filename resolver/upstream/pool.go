@@ -100,8 +100,9 @@ type Pool struct {
 	unanswered atomic.Uint64
 	shortage   shortage
 
-	mu     sync.Mutex
-	probes map[string]sighting // loop probes sent, by canonical name
+	mu      sync.Mutex
+	probes  map[string]sighting // loop probes sent, by canonical name
+	restart chan struct{}       // closed at the end of the restart that questions wait for; nil: none does
 }
 
 // member is one upstream of a pool.

@@ -24,6 +24,7 @@ type fake struct {
 	delay   func() time.Duration
 	slow    func(*Question) bool // questions that take a second; may be nil
 	lost    func(*Question) bool // questions that are never answered; may be nil
+	refused func(*Question) bool // questions that a port refuses; may be nil
 	rcode   int
 	err     error // instead of an answer
 	asked   int   // questions, probes not counted
@@ -41,6 +42,12 @@ func (f *fake) set(d time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.delay = after(d)
+}
+
+func (f *fake) setErr(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = err
 }
 
 func (f *fake) counts() (asked, probed int) {
@@ -68,6 +75,9 @@ func (f *fake) Exchange(ctx context.Context, request *transport.Request) (transp
 	}
 	if f.lost != nil && f.lost(q) {
 		d = never
+	}
+	if f.refused != nil && f.refused(q) {
+		err = syscall.ECONNREFUSED
 	}
 	if heard != nil {
 		heard(q)
