@@ -10,7 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
@@ -149,7 +148,7 @@ func (k *controlServer) greetWhenReady(ctx context.Context, out io.Writer) error
 	select {
 	case <-k.ready:
 		k.greet(out, k.lists)
-		notify(k.log, daemon.SdNotifyReady)
+		notify(k.log, "READY=1")
 	case <-ctx.Done():
 	}
 	return nil

@@ -15,7 +15,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
@@ -232,12 +231,12 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	}
 	s.store.Discard() // sockets that the settings no longer name
 	greet(cli.Redact(cmd.OutOrStdout()), s, sockets)
-	notify(s.log, daemon.SdNotifyReady)
+	notify(s.log, "READY=1")
 	debug.FreeOSMemory() // reading lists needed many times the memory of their result
 	<-serving.Done()
 	end()
 	s.ending.Store(true)
-	notify(s.log, daemon.SdNotifyStopping)
+	notify(s.log, "STOPPING=1")
 	err = above.Wait()
 	_ = beside.Wait()
 	s.saveAnswers()
@@ -369,7 +368,7 @@ func (s *server) reloads(ctx context.Context, hangup <-chan os.Signal) error {
 }
 
 func notify(log *slog.Logger, state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
+	if err := handover.Notify(state); err != nil {
 		log.Warn("notifying systemd failed", "state", state, "error", err)
 	}
 }

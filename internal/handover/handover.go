@@ -11,7 +11,9 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
 )
@@ -25,9 +27,32 @@ type Store struct {
 	log       *slog.Logger
 	activated []*os.File
 	conn      *net.UnixConn // to systemd; nil without systemd
+	deaf      atomic.Bool   // systemd did not read a message in time: it gets no more
 
 	mu   sync.Mutex
 	kept map[string]*os.File // by name, with prefix
+}
+
+// sendPatience bounds the time of a message to systemd, which reads within milliseconds unless it is busy. A supervisor that sets NOTIFY_SOCKET and never reads must
+// keep no process from starting and from ending.
+const sendPatience = 2 * time.Second
+
+// Notify sends the state of this process to systemd (sd_notify(3)). Without systemd it does nothing.
+func Notify(state string) error {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return nil
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetWriteDeadline(time.Now().Add(sendPatience)); err != nil {
+		return err
+	}
+	_, err = conn.Write([]byte(state))
+	return err
 }
 
 // Open returns the store of this process. It removes the variables with which systemd described the descriptors, so call it once.
@@ -58,7 +83,7 @@ func Open(log *slog.Logger) *Store {
 func (s *Store) Activated() []*os.File { return s.activated }
 
 // Enabled reports whether something receives what this process passes on.
-func (s *Store) Enabled() bool { return s.conn != nil }
+func (s *Store) Enabled() bool { return s.conn != nil && !s.deaf.Load() }
 
 // Take returns the descriptor that an earlier process passed on under a name, and that nobody took yet; nil if there is none. The caller closes it. It stays in
 // systemd's store.
@@ -70,9 +95,12 @@ func (s *Store) Take(name string) *os.File {
 	return f
 }
 
+// Drop removes the descriptors of a name from systemd's store: they are useless.
+func (s *Store) Drop(name string) { s.remove(prefix + name) }
+
 // Keep passes a copy of a socket on under a name, which has no colon. A failure is logged: the socket is in use anyway.
 func (s *Store) Keep(name string, socket syscall.Conn) {
-	if s.conn == nil {
+	if !s.Enabled() {
 		return
 	}
 	if err := s.keep(name, socket); err != nil {
@@ -97,7 +125,7 @@ func (s *Store) store(name string, fd int) error {
 
 // Write passes bytes on under a name, which has no colon. Flush must follow.
 func (s *Store) Write(name string, write func(io.Writer) error) error {
-	if s.conn == nil {
+	if !s.Enabled() {
 		return nil
 	}
 	f, err := memory(name)
@@ -154,7 +182,7 @@ func (s *Store) discard(is func(name string) bool) (n int) {
 }
 
 func (s *Store) remove(name string) {
-	if s.conn == nil {
+	if !s.Enabled() {
 		return
 	}
 	if err := s.send("FDSTOREREMOVE=1\nFDNAME=" + name); err != nil {

@@ -25,7 +25,7 @@ const flushPatience = time.Second
 // Flush waits until systemd has received everything, for at most a second. Without it, systemd drops the messages of a process that has ended meanwhile
 // (sd_notify_barrier(3)).
 func (s *Store) Flush() {
-	if s.conn == nil {
+	if !s.Enabled() {
 		return
 	}
 	read, write, err := os.Pipe()
@@ -60,11 +60,17 @@ func (s *Store) send(message string, fds ...int) error {
 	if err != nil {
 		return err
 	}
+	if err := s.conn.SetWriteDeadline(time.Now().Add(sendPatience)); err != nil {
+		return err
+	}
 	var sent error
 	err = raw.Write(func(fd uintptr) bool {
 		sent = unix.Sendmsg(int(fd), []byte(message), rights, nil, unix.MSG_NOSIGNAL)
 		return sent != unix.EAGAIN
 	})
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		s.deaf.Store(true)
+	}
 	if err = errors.Join(err, sent); err != nil {
 		return fmt.Errorf("sending to systemd: %w", err)
 	}

@@ -19,6 +19,8 @@ const ReceiveRoom = 4 << 20
 type Sockets interface {
 	// Take returns the socket that an earlier process left under a name; nil if there is none. The caller closes it.
 	Take(name string) *os.File
+	// Drop removes the sockets of a name from those that outlive the process.
+	Drop(name string)
 	// Keep leaves a copy of a socket to later processes.
 	Keep(name string, socket syscall.Conn)
 	// Release closes the sockets of an earlier process that nobody took, and of whose names is reports true. It reports whether there were any.
@@ -30,34 +32,62 @@ type Binder struct{ Sockets Sockets }
 
 // Stream opens a TCP listener on addr for one use, such as "tls", as the function Stream does.
 func (b Binder) Stream(use string, addr netip.AddrPort) (net.Listener, error) {
-	return bound(b, socketName(use, addr, 0), addr, net.FileListener, func() (net.Listener, error) { return Stream(addr) })
+	return bound(b, socketName(use, addr, 0), addr, fileListener, func() (net.Listener, error) { return Stream(addr) })
 }
 
 // sharedPacket opens one of the UDP sockets that share addr, as Packet does.
 func (b Binder) sharedPacket(name string, addr netip.AddrPort) (net.PacketConn, error) {
-	return bound(b, name, addr, net.FilePacketConn, func() (net.PacketConn, error) { return Packet(addr) })
+	return bound(b, name, addr, filePacket, func() (net.PacketConn, error) { return Packet(addr) })
 }
 
 // onlyPacket opens a UDP socket that shares addr with no other.
 func (b Binder) onlyPacket(name string, addr netip.AddrPort) (net.PacketConn, error) {
-	return bound(b, name, addr, net.FilePacketConn, func() (net.PacketConn, error) {
+	return bound(b, name, addr, filePacket, func() (net.PacketConn, error) {
 		lc := net.ListenConfig{Control: controlAlone}
 		return lc.ListenPacket(context.Background(), network("udp", addr), addr.String())
 	})
 }
 
-// bound returns the socket that an earlier process left under a name, or opens one on addr and leaves it to later processes. If sockets of the earlier process have the
+// fileListener returns the TCP listener in f.
+func fileListener(f *os.File) (net.Listener, error) {
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := l.(*net.TCPListener); !ok {
+		l.Close()
+		return nil, errors.ErrUnsupported
+	}
+	return l, nil
+}
+
+// filePacket returns the UDP socket in f.
+func filePacket(f *os.File) (net.PacketConn, error) {
+	c, err := net.FilePacketConn(f)
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := c.(*net.UDPConn); !ok {
+		c.Close()
+		return nil, errors.ErrUnsupported
+	}
+	return c, nil
+}
+
+// bound returns the socket that an earlier process left under a name, or opens one on addr and leaves it to later processes. A descriptor that is no such socket is dropped:
+// with an error instead, no start would ever succeed, because systemd passes the descriptor to each process. If sockets of the earlier process have the
 // address, because the settings have changed since (from 127.0.0.1 to all addresses, say), they are closed first.
 func bound[T any](b Binder, name string, addr netip.AddrPort, open func(*os.File) (T, error), bind func() (T, error)) (socket T, err error) {
 	if b.Sockets == nil {
 		return bind()
 	}
 	if f := b.Sockets.Take(name); f != nil {
-		defer f.Close() // net makes a copy of the descriptor
-		if socket, err = open(f); err != nil {
-			err = fmt.Errorf("the socket %q of the process before this one: %w", name, err)
+		socket, err = open(f)
+		f.Close() // net made a copy of the descriptor
+		if err == nil {
+			return socket, nil
 		}
-		return socket, err
+		b.Sockets.Drop(name)
 	}
 	socket, err = bind()
 	if errors.Is(err, syscall.EADDRINUSE) && b.Sockets.Release(func(name string) bool { return hasPort(name, addr.Port()) }) {
