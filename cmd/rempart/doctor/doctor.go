@@ -141,7 +141,7 @@ func write(out io.Writer, all []Finding, asJSON bool) error {
 		}
 		return nil
 	}
-	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	tw := tabwriter.NewWriter(cli.Plain(out), 0, 0, 2, ' ', 0)
 	for _, f := range all {
 		text := f.Text
 		if f.Do != "" {

@@ -98,7 +98,9 @@ func checkAnswer(ctx context.Context, in *installation, network string, at netip
 	if err != nil {
 		return bad(`read the log: "journalctl -u rempart"`, "the test name phishing.test is not answered: %v", err)
 	}
-	if in.status.Mode != "observe" && !in.status.Set.Suspended && blocked.Rcode == dns.RcodeSuccess && len(blocked.Answer) == 0 && in.config.PageIPv4.IsValid() {
+	blocks := in.status.Mode != "observe" && !in.status.Set.Suspended
+	hasPage := in.config != nil && in.config.BlockAnswer == "page" && in.config.PageIPv4.IsValid()
+	if blocks && hasPage && blocked.Rcode == dns.RcodeSuccess && len(blocked.Answer) == 0 {
 		return bad(`"rempart check phishing.test" says why`, "the test name phishing.test is not blocked")
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 	"rempart/blocklist/feed"
 	"rempart/blocklist/feed/format"
 	"rempart/blocklist/guard"
+	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/report"
 )
 
@@ -78,7 +79,7 @@ func (in *inspection) feedsTable(out io.Writer, now time.Time) error {
 		fmt.Fprintln(&b)
 	}
 	fmt.Fprintf(&b, "%s, version %d\n", report.Count(in.status.Names, "name"), in.status.Version)
-	_, err := io.WriteString(out, b.String())
+	_, err := io.WriteString(cli.Plain(out), b.String())
 	return err
 }
 

@@ -44,7 +44,7 @@ Exit code: 0 if the server is ready, 1 if it is not or does not answer, 2 on an 
 				_, err = fmt.Fprintln(cmd.OutOrStdout(), "ready")
 				return err
 			}
-			if _, err := fmt.Fprintln(cmd.OutOrStdout(), "not ready:", why); err != nil {
+			if _, err := fmt.Fprintln(cmd.OutOrStdout(), "not ready:", cli.Printable(why)); err != nil {
 				return err
 			}
 			return cli.Negative

@@ -55,7 +55,7 @@ func writeStatus(out io.Writer, st *local.Status, now time.Time) error {
 	if err := json.Unmarshal(st.Feeds, &lists); err != nil {
 		return fmt.Errorf("the running server is of another version: %w", err)
 	}
-	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	tw := tabwriter.NewWriter(cli.Plain(out), 0, 0, 2, ' ', 0)
 	line := func(label, format string, args ...any) {
 		fmt.Fprintf(tw, "%s\t%s\n", label, fmt.Sprintf(format, args...))
 	}

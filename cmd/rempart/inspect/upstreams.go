@@ -94,7 +94,7 @@ func writeUpstreams(out io.Writer, groups []local.UpstreamGroup, asJSON bool, no
 
 // writeGroup writes the numbers of a zone, and a table of its upstreams.
 func writeGroup(out io.Writer, g *local.UpstreamGroup, now time.Time) error {
-	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	tw := tabwriter.NewWriter(cli.Plain(out), 0, 0, 2, ' ', 0)
 	fmt.Fprintf(tw, "zone %s: %s, %d unanswered, %d in flight", g.Zone, report.Count(int(g.Questions), "question"), g.Unanswered, g.InFlight)
 	if g.Shed > 0 {
 		fmt.Fprintf(tw, ", %d refused because too many questions were waiting", g.Shed)

@@ -103,7 +103,7 @@ func watch(ctx context.Context, client *local.Client, in, out *os.File, interval
 		case ctx.Err() != nil:
 			return nil
 		case err != nil: // it may be restarted
-			draw(out, []string{err.Error(), "", "waiting for the server"})
+			draw(out, []string{cli.Printable(err.Error()), "", "waiting for the server"})
 		default:
 			_, height, sizeErr := term.GetSize(int(out.Fd()))
 			lists := fewLists

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rempart/blocklist/feed"
+	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/report"
 	"rempart/internal/local"
 )
@@ -27,7 +28,7 @@ func view(now, before sample, st style, lists int) []string {
 	upstreamTable(&b, now, st)
 	listTable(&b, now, st, lists)
 	for _, p := range now.status.Problems {
-		fmt.Fprintf(&b, "%sproblem: %s%s\n", st.alarm, p, st.plain)
+		fmt.Fprintf(&b, "%sproblem: %s%s\n", st.alarm, cli.Printable(p), st.plain)
 	}
 	return strings.Split(strings.TrimRight(b.String(), "\n"), "\n")
 }
@@ -40,10 +41,10 @@ func header(b *strings.Builder, s sample, st style) {
 	case s.status.Mode == "observe":
 		mode = "only counting"
 	}
-	fmt.Fprintf(b, "%srempart %s%s, running for %s, %s by %s, version %d\n", st.bold, s.status.Version, st.plain, report.Age(s.at.Sub(s.status.Started)), mode,
+	fmt.Fprintf(b, "%srempart %s%s, running for %s, %s by %s, version %d\n", st.bold, cli.Printable(s.status.Version), st.plain, report.Age(s.at.Sub(s.status.Started)), mode,
 		report.Count(s.status.Set.Names, "name"), s.status.Set.Version)
 	if c := s.status.Control; c != nil {
-		fmt.Fprintf(b, "control %s: version %d of %d, heard %s ago\n", c.URL, c.Version, c.Newest, report.Age(c.Heard))
+		fmt.Fprintf(b, "control %s: version %d of %d, heard %s ago\n", cli.Printable(c.URL), c.Version, c.Newest, report.Age(c.Heard))
 	}
 	b.WriteString("\n")
 }
@@ -92,7 +93,7 @@ func (t *table) write(b *strings.Builder, st style) {
 	var plain strings.Builder
 	tw := tabwriter.NewWriter(&plain, 0, 0, 2, ' ', 0)
 	for _, cells := range t.rows {
-		fmt.Fprintln(tw, strings.Join(cells, "\t"))
+		fmt.Fprintln(tw, cli.Printable(strings.Join(cells, "\t")))
 	}
 	tw.Flush()
 	for i, line := range strings.Split(strings.TrimRight(plain.String(), "\n"), "\n") {
