@@ -60,8 +60,8 @@ func (r *results) end(differ int, at time.Time) {
 	r.last.Set(float64(at.Unix()))
 }
 
-// maxMetrics bounds the metrics of a node, in bytes.
-const maxMetrics = 64 << 20
+// maxMetrics bounds the metrics of a node, in bytes, after decompression: reading them needs several times as much memory. A server with hundreds of lists has 1 MB.
+const maxMetrics = 8 << 20
 
 // readVersion reads the version of a node's set from its metrics.
 func readVersion(ctx context.Context, url string) (float64, error) {

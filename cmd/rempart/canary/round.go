@@ -52,6 +52,8 @@ const (
 	answerPatience = 5 * time.Second
 	againAfter     = 2 * time.Second // a wrong answer is asked for once more
 	atOnce         = 64              // nodes and transports that are asked at a time
+	versionsAtOnce = 16              // nodes whose metrics are read at a time
+	mostSilent     = 3               // questions in a row without an answer, after which a node and transport is asked no more in this round
 )
 
 // ask asks for a name, and returns the verdict in the answer: a blocked one has an extended error 15, 16 or 17.
@@ -89,7 +91,8 @@ type runner struct {
 	version func(ctx context.Context, url string) (float64, error) // of a node's set
 }
 
-// round asks every node over every transport, one question after another, and reports whether every answer was right.
+// round asks every node over every transport, one question after another, and reports whether every answer was right. A node that is down must not delay the next round of
+// the others: the questions that it is not asked any more have no answer.
 func (r *runner) round(ctx context.Context) (bool, error) {
 	questions, err := r.names.next(time.Now())
 	if err != nil {
@@ -103,8 +106,16 @@ func (r *runner) round(ctx context.Context) (bool, error) {
 	for i := range r.askers {
 		a := &r.askers[i]
 		g.Go(func() error {
-			bad := 0
-			for _, q := range questions {
+			bad, silent := 0, 0
+			for i, q := range questions {
+				if silent == mostSilent {
+					r.log.Warn("a node does not answer: it is asked no more in this round", "node", a.node, "transport", a.transport, "left", len(questions)-i)
+					for _, q := range questions[i:] {
+						r.results.note(a, q, none, 0)
+					}
+					bad += len(questions) - i
+					break
+				}
 				began := time.Now()
 				v, err := a.ask(ctx, q.name)
 				took := time.Since(began)
@@ -115,6 +126,9 @@ func (r *runner) round(ctx context.Context) (bool, error) {
 				}
 				if ctx.Err() != nil {
 					return ctx.Err()
+				}
+				if silent++; v != none {
+					silent = 0
 				}
 				r.results.note(a, q, v, took)
 				if want := q.want(); v != want {
@@ -150,26 +164,33 @@ func (r *runner) round(ctx context.Context) (bool, error) {
 }
 
 // compareVersions reads the version of each node with metrics, and reports whether one is behind control or cannot be read.
-func (r *runner) compareVersions(ctx context.Context) (behind bool) {
+func (r *runner) compareVersions(ctx context.Context) bool {
 	newest := float64(0)
 	if r.names.set != nil {
 		newest = float64(r.names.set.View().Version())
 	}
+	var some atomic.Bool
+	var g errgroup.Group
+	g.SetLimit(versionsAtOnce)
 	for _, n := range r.nodes {
 		if n.metrics == "" {
 			continue
 		}
-		version, err := r.version(ctx, n.metrics)
-		if err == nil && version < newest {
-			err = errors.New("it is behind control")
-		}
-		if err != nil {
-			behind = true
-			r.log.Warn("the version of a node is not control's", "node", n.name, "version", version, "control", newest, "error", err)
-		}
-		r.results.versionOf(n.name, version)
+		g.Go(func() error {
+			version, err := r.version(ctx, n.metrics)
+			if err == nil && version < newest {
+				err = errors.New("it is behind control")
+			}
+			if err != nil {
+				some.Store(true)
+				r.log.Warn("the version of a node is not control's", "node", n.name, "version", version, "control", newest, "error", err)
+			}
+			r.results.versionOf(n.name, version)
+			return nil
+		})
 	}
-	return behind
+	_ = g.Wait() // no function returns an error
+	return some.Load()
 }
 
 // want returns the verdict that a node must give.
