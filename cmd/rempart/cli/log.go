@@ -25,15 +25,16 @@ func NewLog(format config.LogFormat, out io.Writer) (*slog.Logger, error) {
 		if !journal.Enabled() {
 			return nil, config.Bad("LOG", string(format), "the journal of systemd does not run here: write \"text\" or \"json\"")
 		}
-		return slog.New(newJournalHandler(journal.Send)), nil
+		return slog.New(newJournalHandler(journal.Send, out)), nil
 	}
 	return slog.New(slog.NewTextHandler(out, nil)), nil
 }
 
 // journalHandler sends records to systemd's journal. The message is the text that a person reads; each attribute is also a field, by which "journalctl" selects:
-// the attribute "list" is the field REMPART_LIST.
+// the attribute "list" is the field REMPART_LIST. While the journal takes no records, they are written to other.
 type journalHandler struct {
 	send   func(message string, priority journal.Priority, fields map[string]string) error
+	other  io.Writer
 	text   slog.Handler // formats the attributes
 	mu     *sync.Mutex
 	buf    *bytes.Buffer     // of text; guarded by mu
@@ -41,8 +42,8 @@ type journalHandler struct {
 	group  string
 }
 
-func newJournalHandler(send func(string, journal.Priority, map[string]string) error) *journalHandler {
-	h := &journalHandler{send: send, mu: &sync.Mutex{}, buf: &bytes.Buffer{}, fields: map[string]string{}}
+func newJournalHandler(send func(string, journal.Priority, map[string]string) error, other io.Writer) *journalHandler {
+	h := &journalHandler{send: send, other: other, mu: &sync.Mutex{}, buf: &bytes.Buffer{}, fields: map[string]string{}}
 	h.text = slog.NewTextHandler(h.buf, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
 			return slog.Attr{}
@@ -70,7 +71,11 @@ func (h *journalHandler) Handle(ctx context.Context, r slog.Record) error {
 		return true
 	})
 	message := config.Redact(strings.TrimSpace(r.Message + " " + attributes))
-	return errors.Join(err, h.send(message, priorityOf(r.Level), fields))
+	if sent := h.send(message, priorityOf(r.Level), fields); sent != nil {
+		_, lost := fmt.Fprintf(h.other, "%s %s (not in the journal: %v)\n", r.Level, message, sent)
+		err = errors.Join(err, lost)
+	}
+	return err
 }
 
 // WithAttrs implements slog.Handler.

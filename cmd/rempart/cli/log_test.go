@@ -3,7 +3,9 @@ package cli
 import (
 	"bytes"
 	"errors"
+	"io"
 	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/coreos/go-systemd/v22/journal"
@@ -20,7 +22,7 @@ func TestJournalHasFields(t *testing.T) {
 	h := newJournalHandler(func(m string, p journal.Priority, f map[string]string) error {
 		message, priority, fields = m, p, f
 		return nil
-	})
+	}, io.Discard)
 	log := slog.New(h).With("list", "https://user:secret@lists.example/a").WithGroup("last")
 	log.Warn("a list could not be fetched", "err-text", errors.New("HTTP 404"), slog.Group("copy", "age", 3))
 	if want := `a list could not be fetched list=https://xxxxx@lists.example/a last.err-text="HTTP 404" last.copy.age=3`; message != want || priority != journal.PriWarning {
@@ -44,5 +46,15 @@ func TestLogFormats(t *testing.T) {
 		if !bytes.Contains(out.Bytes(), []byte(want)) {
 			t.Errorf("%s: %s, want %s", format, out.String(), want)
 		}
+	}
+}
+
+// TestRecordsAreWrittenWithoutJournal checks that records are not lost while the journal takes none.
+func TestRecordsAreWrittenWithoutJournal(t *testing.T) {
+	var other bytes.Buffer
+	log := slog.New(newJournalHandler(func(string, journal.Priority, map[string]string) error { return errors.New("refused") }, &other))
+	log.Warn("a list could not be fetched", "list", "https://lists.example/a\nb")
+	if want := `WARN a list could not be fetched list="https://lists.example/a\nb" (not in the journal: refused)`; strings.TrimSpace(other.String()) != want {
+		t.Errorf("written: %s, want %s", other.String(), want)
 	}
 }

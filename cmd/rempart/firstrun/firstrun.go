@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -165,6 +166,7 @@ func (s *session) questions() (p plan, err error) {
 	if p.upstreams == "network" {
 		p.upstreams = ""
 	}
+	p.upstreams = strings.Join(strings.Fields(p.upstreams), "") // of "a, b"
 	text, err := deploy.Household.ReadFile("feeds.toml")
 	if err != nil {
 		return p, err
@@ -213,10 +215,8 @@ func (s *session) writeFiles(p plan) error {
 	if err != nil {
 		return err
 	}
-	for _, f := range []struct{ name, text string }{{settingsFile, settings}, {"feeds.toml", p.feeds}} {
-		if err := s.replace(f.name, f.text); err != nil {
-			return err
-		}
+	if err := s.replace("feeds.toml", p.feeds); err != nil {
+		return err
 	}
 	for _, name := range []string{"allow.txt", "released.txt"} { // they hold the household's own names, and are never replaced
 		text, err := deploy.Household.ReadFile(name)
@@ -229,12 +229,15 @@ func (s *session) writeFiles(p plan) error {
 			}
 		}
 	}
-	return nil
+	return s.replace(settingsFile, settings) // last: it names the others
 }
+
+// maxFile is more than any file of settings or lists has, in bytes.
+const maxFile = 16 << 20
 
 // replace writes a file. One that exists and differs is replaced after a question.
 func (s *session) replace(name, text string) error {
-	before, err := os.ReadFile(s.file(name))
+	before, err := durable.ReadRegular(s.file(name), maxFile)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && string(before) == text {
 		return s.write(name, text)
 	}
@@ -289,6 +292,11 @@ func (s *session) write(name, text string) error {
 
 // settingsText returns the settings of a household with the answers of a plan, for the files in dir. The server accepts them, or there is an error.
 func settingsText(p plan, listen, dir string) (string, error) {
+	for _, v := range []struct{ value, from string }{{dir, "the folder (--dir)"}, {listen, "the addresses (--listen)"}, {p.upstreams, "the resolvers (--upstreams)"}} {
+		if at := strings.IndexFunc(v.value, isSpecial); at >= 0 {
+			return "", fmt.Errorf("%s: %q has the character %q, which the service manager, shells and containers read differently in a file of settings", v.from, v.value, v.value[at:at+1])
+		}
+	}
 	raw, err := deploy.Household.ReadFile("household.env")
 	if err != nil {
 		return "", err
@@ -309,6 +317,11 @@ func settingsText(p plan, listen, dir string) (string, error) {
 	environ[config.Prefix+"DATA_DIR"] = dir // the unit sets it
 	_, err = config.LoadFrom(environ)
 	return text, err
+}
+
+// isSpecial reports whether a character is not part of a value that everything that reads a file of settings reads as it is.
+func isSpecial(r rune) bool {
+	return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune("\"'`$\\;&|<>()", r)
 }
 
 // setVariable sets a variable in the text of a settings file, in place of its first line, commented out or not.

@@ -155,3 +155,50 @@ func TestSystemdResolvedLeavesPort(t *testing.T) {
 		t.Errorf("another program: %v", err)
 	}
 }
+
+// TestValuesThatReadersReadDifferently checks that the settings get no value that systemd, a shell and a container read differently, and that nothing is written then.
+func TestValuesThatReadersReadDifferently(t *testing.T) {
+	for _, o := range []options{{dir: "a b"}, {dir: "$(reboot)"}, {dir: "it's"}, {dir: `back\\slash`}, {listen: ":53\nREMPART_MODE=observe"}, {upstreams: "https://a.example/$HOME@192.0.2.1"}} {
+		root := t.TempDir()
+		o.dir, o.noStart = filepath.Join(root, o.dir), true
+		if out, _, err := attempt(t, o, root); err == nil {
+			t.Errorf("%+v: accepted\n%s", o, out)
+		}
+		if files, _ := os.ReadDir(o.dir); len(files) > 0 {
+			t.Errorf("%+v: files were written: %v", o, files)
+		}
+	}
+	dir := t.TempDir()
+	if out, _, err := attempt(t, options{dir: dir, noStart: true, upstreams: "udp://192.0.2.1, udp://192.0.2.2"}, dir); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if text := read(t, dir, settingsFile); !strings.Contains(text, "\nREMPART_UPSTREAMS=udp://192.0.2.1,udp://192.0.2.2\n") {
+		t.Errorf("the settings: %s", text)
+	}
+}
+
+// TestFilesInTheWayOfSettings checks that setup neither waits for a pipe nor reads a huge file, and that the settings are written last.
+func TestFilesInTheWayOfSettings(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "feeds.toml"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := attempt(t, options{dir: dir, noStart: true}, dir); err == nil {
+		t.Error("a folder in place of a file was accepted")
+	}
+	if _, err := os.Stat(filepath.Join(dir, settingsFile)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the settings were written, and name a file that was not: %v", err)
+	}
+	dir = t.TempDir()
+	huge, err := os.Create(filepath.Join(dir, settingsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer huge.Close()
+	if err := huge.Truncate(1 << 40); err != nil {
+		t.Skip(err)
+	}
+	if _, _, err := attempt(t, options{dir: dir, noStart: true, force: true}, dir); err == nil || !strings.Contains(err.Error(), "larger") {
+		t.Errorf("a huge file: %v", err)
+	}
+}

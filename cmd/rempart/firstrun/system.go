@@ -77,6 +77,7 @@ func (s system) freePort(ctx context.Context) error {
 	}
 	if target, err := os.Readlink(s.path(stubLink)); err == nil && strings.HasSuffix(target, "stub-resolv.conf") {
 		fresh := s.path(stubLink) + ".rempart"
+		_ = os.Remove(fresh) // of a run that was interrupted
 		if err := errors.Join(os.Symlink(realResolvers, fresh), os.Rename(fresh, s.path(stubLink))); err != nil {
 			return err
 		}
