@@ -16,7 +16,7 @@ import (
 const loadVariable = "RELEASE_TEST_LOAD"
 
 const (
-	loadRate     = 2000 // queries per second
+	loadRate     = 1000 // queries per second: the default buffer of a socket holds about 500
 	loadFor      = 8 * time.Second
 	loadPatience = 5 * time.Second // for the last answers
 	loadRestarts = 3
