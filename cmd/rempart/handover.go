@@ -26,6 +26,11 @@ const (
 	maxHandedQueries = 64 << 20  // bytes that are read
 	maxHandedAnswers = 256 << 20 // bytes that are written and read: reading more would keep a core busy for seconds
 	streamsDrain     = time.Second
+
+	// savePatience bounds the time in which answers are written. With large caches and slow processors the end would otherwise take longer than TimeoutStopSec= of the
+	// unit allows, and the queries under way would be lost.
+	savePatience = 5 * time.Second
+	saveCheck    = 1024 // answers between two looks at the time
 )
 
 // handed is what a process passes on to the next one, except its sockets and cached answers.
@@ -75,11 +80,12 @@ func (s *server) saveAnswers() {
 		out := bufio.NewWriterSize(w, 1<<20)
 		encoder := gob.NewEncoder(out)
 		err := encoder.Encode(answersHead{handoverFormat, time.Now().Unix()})
-		size := 0
+		n, size, ends := 0, 0, time.Now().Add(savePatience)
 		s.resolver.SaveAnswers(func(a cache.Saved) bool {
 			err = errors.Join(err, encoder.Encode(a))
+			n++
 			size += len(a.Message)
-			return err == nil && size < maxHandedAnswers
+			return err == nil && size < maxHandedAnswers && (n%saveCheck != 0 || time.Now().Before(ends))
 		})
 		return errors.Join(err, out.Flush())
 	})
