@@ -76,12 +76,12 @@ func (c *Client) Matches(ctx context.Context, least uint64) (m []Match, err erro
 	return m, c.call(ctx, http.MethodPost, "/matches", map[string]uint64{"least": least}, &m)
 }
 
-// maxMetrics bounds the metrics in bytes: each list and each upstream has some.
-const maxMetrics = 64 << 20
+// maxAnswer bounds an answer of the server in bytes. Metrics, matches and the state of lists are the largest: each list and each upstream has some.
+const maxAnswer = 64 << 20
 
 // Metrics passes the metrics of the server, in Prometheus' text format, to read.
 func (c *Client) Metrics(ctx context.Context, read func(io.Reader) error) error {
-	return c.exchange(ctx, http.MethodGet, "/metrics", nil, func(body io.Reader) error { return read(io.LimitReader(body, maxMetrics)) })
+	return c.exchange(ctx, http.MethodGet, "/metrics", nil, read)
 }
 
 // Reload makes the server read its files again, as SIGHUP does.
@@ -124,7 +124,7 @@ func (c *Client) exchange(ctx context.Context, method, path string, in any, read
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxBody)) // the status says enough
 		return fmt.Errorf("the running server on %s: %s: %s", c.Path, resp.Status, bytes.TrimSpace(text))
 	}
-	if err := read(resp.Body); err != nil {
+	if err := read(io.LimitReader(resp.Body, maxAnswer)); err != nil {
 		return fmt.Errorf("the running server on %s: %w", c.Path, err)
 	}
 	return nil

@@ -86,7 +86,7 @@ func watch(ctx context.Context, client *local.Client, in, out *os.File, interval
 	defer term.Restore(int(in.Fd()), state)
 	fmt.Fprint(out, alternateScreen)
 	defer fmt.Fprint(out, normalScreen)
-	ctx, end := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	ctx, end := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT) // the terminal is restored at its end
 	defer end()
 	go func() {
 		awaitKey(in)
