@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -74,18 +75,22 @@ func filePacket(f *os.File) (net.PacketConn, error) {
 	return c, nil
 }
 
-// bound returns the socket that an earlier process left under a name, or opens one on addr and leaves it to later processes. A descriptor that is no such socket is dropped:
+// bound returns the socket that an earlier process left under a name, or opens one on addr and leaves it to later processes. A descriptor that is no such socket is dropped, as is
+// a socket at a link-local address whose interface was replaced by another one of the same name:
 // with an error instead, no start would ever succeed, because systemd passes the descriptor to each process. If sockets of the earlier process have the
 // address, because the settings have changed since (from 127.0.0.1 to all addresses, say), they are closed first.
-func bound[T any](b Binder, name string, addr netip.AddrPort, open func(*os.File) (T, error), bind func() (T, error)) (socket T, err error) {
+func bound[T io.Closer](b Binder, name string, addr netip.AddrPort, open func(*os.File) (T, error), bind func() (T, error)) (socket T, err error) {
 	if b.Sockets == nil {
 		return bind()
 	}
 	if f := b.Sockets.Take(name); f != nil {
 		socket, err = open(f)
 		f.Close() // net made a copy of the descriptor
-		if err == nil {
+		if err == nil && isAt(socket, addr) {
 			return socket, nil
+		}
+		if err == nil {
+			socket.Close()
 		}
 		b.Sockets.Drop(name)
 	}
@@ -99,6 +104,18 @@ func bound[T any](b Binder, name string, addr netip.AddrPort, open func(*os.File
 		}
 	}
 	return socket, err
+}
+
+// isAt reports whether a socket is bound to an address. A port of 0 is every port.
+func isAt(socket any, addr netip.AddrPort) bool {
+	var local netip.AddrPort
+	switch s := socket.(type) {
+	case *net.TCPListener:
+		local = s.Addr().(*net.TCPAddr).AddrPort()
+	case *net.UDPConn:
+		local = s.LocalAddr().(*net.UDPAddr).AddrPort()
+	}
+	return local.Addr().Unmap() == addr.Addr().Unmap() && (addr.Port() == 0 || local.Port() == addr.Port())
 }
 
 // socketName returns the name of a socket: its use, its address and its number among the sockets with the same use and address. It has no colon.

@@ -28,6 +28,22 @@ func (o *oneSocket) Release(func(string) bool) bool { return false }
 func TestDescriptorOfWrongKindIsReplaced(t *testing.T) {
 	files := map[string]func() (*os.File, error){
 		"a file": func() (*os.File, error) { return os.Create(filepath.Join(t.TempDir(), "file")) },
+		"a TCP socket at another address": func() (*os.File, error) {
+			l, err := net.Listen("tcp", "127.0.0.2:0")
+			if err != nil {
+				return nil, err
+			}
+			defer l.Close()
+			return l.(*net.TCPListener).File()
+		},
+		"a UDP socket at another address": func() (*os.File, error) {
+			c, err := net.ListenPacket("udp", "127.0.0.2:0")
+			if err != nil {
+				return nil, err
+			}
+			defer c.Close()
+			return c.(*net.UDPConn).File()
+		},
 		"a Unix datagram socket": func() (*os.File, error) {
 			c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s"), Net: "unixgram"})
 			if err != nil {
