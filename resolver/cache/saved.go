@@ -55,19 +55,6 @@ func (c *Cache) Restore(s Saved, later, now int64) error {
 
 // saved returns the answer as Saved.
 func (e *Answer) saved(now int64) Saved {
-	msg := make([]byte, wire.HeaderLen, wire.HeaderLen+int(e.bodyEnd)+questionTail)
-	flags := wire.FlagQR | wire.FlagRA | e.rcode
-	if e.Authenticated() {
-		flags |= wire.FlagAD
-	}
-	wire.SetFlags(msg, flags)
-	wire.SetCount(msg, wire.SectionQuestion, 1)
-	for i, n := range e.counts {
-		wire.SetCount(msg, wire.SectionAnswer+i, int(n))
-	}
-	msg = append(msg, e.data[:e.name]...)
-	msg = binary.BigEndian.AppendUint16(msg, e.typ)
-	msg = binary.BigEndian.AppendUint16(msg, e.class)
-	msg = append(msg, e.data[e.name:e.bodyEnd]...)
-	return Saved{Message: msg, DO: e.bits&doBit != 0, CD: e.bits&cdBit != 0, Age: now - e.stored}
+	key := e.key()
+	return Saved{Message: e.message(key), DO: key.DO, CD: key.CD, Age: now - e.stored}
 }
