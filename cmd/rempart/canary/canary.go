@@ -5,10 +5,8 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +16,7 @@ import (
 	"rempart/blocklist"
 	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/setup"
+	"rempart/cmd/rempart/setup/certificates"
 	"rempart/internal/admin"
 	"rempart/internal/config"
 	"rempart/internal/pause"
@@ -51,7 +50,7 @@ Exit code with --once: 0 if every answer was right, 1 if not, 2 on an error.`,
 			}
 			var roots *x509.CertPool
 			if authorities != "" {
-				if roots, err = readAuthorities(authorities); err != nil {
+				if roots, err = certificates.ReadPool(authorities); err != nil {
 					return err
 				}
 			}
@@ -69,18 +68,6 @@ Exit code with --once: 0 if every answer was right, 1 if not, 2 on an error.`,
 	cmd.Flags().BoolVar(&once, "once", false, "run one round and end")
 	_ = cmd.MarkFlagRequired("file")
 	return cmd
-}
-
-func readAuthorities(path string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM", path)
-	}
-	return roots, nil
 }
 
 // run runs rounds until ctx ends, or one. It reports whether all answers of the last round were right.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +26,27 @@ const (
 	blocked verdict = "block"
 	none    verdict = "none" // no answer, or a failure
 )
+
+// verdicts are those of all nodes in a round. note may be called concurrently.
+type verdicts struct {
+	mu       sync.Mutex
+	first    map[string]verdict  // by name
+	disputed map[string]struct{} // names about which two answers differ
+}
+
+func newVerdicts() *verdicts {
+	return &verdicts{first: map[string]verdict{}, disputed: map[string]struct{}{}}
+}
+
+func (s *verdicts) note(name []byte, v verdict) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if first, ok := s.first[string(name)]; !ok {
+		s.first[string(name)] = v
+	} else if first != v {
+		s.disputed[string(name)] = struct{}{}
+	}
+}
 
 // asker asks one node over one transport.
 type asker struct {
@@ -91,76 +111,71 @@ type runner struct {
 	version func(ctx context.Context, url string) (float64, error) // of a node's set
 }
 
-// round asks every node over every transport, one question after another, and reports whether every answer was right. A node that is down must not delay the next round of
-// the others: the questions that it is not asked any more have no answer.
+// round asks every node over every transport, and reports whether every answer was right.
 func (r *runner) round(ctx context.Context) (bool, error) {
 	questions, err := r.names.next(time.Now())
 	if err != nil {
 		return false, err
 	}
 	var wrong atomic.Int64
-	var mu sync.Mutex
-	said := map[string]map[verdict]bool{} // by name: the verdicts of all answers
+	said := newVerdicts()
 	var g errgroup.Group
 	g.SetLimit(atOnce)
 	for i := range r.askers {
 		a := &r.askers[i]
 		g.Go(func() error {
-			bad, silent := 0, 0
-			for i, q := range questions {
-				if silent == mostSilent {
-					r.log.Warn("a node does not answer: it is asked no more in this round", "node", a.node, "transport", a.transport, "left", len(questions)-i)
-					for _, q := range questions[i:] {
-						r.results.note(a, q, none, 0)
-					}
-					bad += len(questions) - i
-					break
-				}
-				began := time.Now()
-				v, err := a.ask(ctx, q.name)
-				took := time.Since(began)
-				if v != q.want() { // a change may be on its way to the node, and a packet may have been lost
-					pause.For(ctx, againAfter)
-					q = r.names.renew(q, time.Now())
-					v, err = a.ask(ctx, q.name)
-				}
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				if silent++; v != none {
-					silent = 0
-				}
-				r.results.note(a, q, v, took)
-				if want := q.want(); v != want {
-					bad++
-					r.log.Warn("a node gives a wrong answer", "node", a.node, "transport", a.transport, "name", wireText(q.name), "want", want, "got", v, "error", err)
-				}
-				if v != none {
-					mu.Lock()
-					if said[string(q.name)] == nil {
-						said[string(q.name)] = map[verdict]bool{}
-					}
-					said[string(q.name)][v] = true
-					mu.Unlock()
-				}
-			}
-			r.results.finish(a, bad)
+			bad, err := r.askAll(ctx, a, questions, said)
 			wrong.Add(int64(bad))
-			return nil
+			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return false, err
 	}
-	differ := 0
-	for _, verdicts := range said {
-		if len(verdicts) > 1 {
-			differ++
-		}
-	}
 	behind := r.compareVersions(ctx)
-	r.results.end(differ, time.Now())
-	return wrong.Load() == 0 && differ == 0 && !behind, nil
+	r.results.end(len(said.disputed), time.Now())
+	return wrong.Load() == 0 && len(said.disputed) == 0 && !behind, nil
+}
+
+// askAll asks one node over one transport, one question after another, and returns the number of wrong and missing answers. A node that is down must not delay the next
+// round of the others: the questions that it is not asked any more have no answer.
+func (r *runner) askAll(ctx context.Context, a *asker, questions []question, said *verdicts) (bad int, err error) {
+	silent := 0
+	for i, q := range questions {
+		if silent == mostSilent {
+			left := questions[i:]
+			r.log.Warn("a node does not answer: it is asked no more in this round", "node", a.node, "transport", a.transport, "left", len(left))
+			for _, q := range left {
+				r.results.note(a, q, none, 0)
+			}
+			bad += len(left)
+			break
+		}
+		began := time.Now()
+		v, err := a.ask(ctx, q.name)
+		took := time.Since(began)
+		if v != q.want() { // a change may be on its way to the node, and a packet may have been lost
+			pause.For(ctx, againAfter)
+			q = r.names.renew(q, time.Now())
+			v, err = a.ask(ctx, q.name)
+		}
+		if ctx.Err() != nil {
+			return bad, ctx.Err()
+		}
+		r.results.note(a, q, v, took)
+		if want := q.want(); v != want {
+			bad++
+			r.log.Warn("a node gives a wrong answer", "node", a.node, "transport", a.transport, "name", wire.Text(q.name), "want", want, "got", v, "error", err)
+		}
+		if v == none {
+			silent++
+			continue
+		}
+		silent = 0
+		said.note(q.name, v)
+	}
+	r.results.finish(a, bad)
+	return bad, nil
 }
 
 // compareVersions reads the version of each node with metrics, and reports whether one is behind control or cannot be read.
@@ -199,13 +214,4 @@ func (q *question) want() verdict {
 		return blocked
 	}
 	return passed
-}
-
-// wireText returns a canonical name as text.
-func wireText(name []byte) string {
-	text, _, err := dns.UnpackDomainName(name, 0)
-	if err != nil {
-		return "?"
-	}
-	return strings.TrimSuffix(text, ".")
 }
