@@ -160,17 +160,14 @@ protocol bgp s2 { local as 64500; neighbor 10.0.2.2 as 64512; bfd on; error wait
 	dnstest.Eventually(t, "the router has routes to both servers", func() bool { return n.routes() == 2 })
 	measure := func(what string, fail func(), back func()) {
 		load := newDatagramLoad(t, anycastService+":53", restartLoad{queries: 12_000, rate: 2_000, query: blockedQuery})
-		done := make(chan struct{})
-		go func() {
-			load.run()
-			close(done)
-		}()
-		time.Sleep(time.Second)
-		failed := time.Now()
-		fail()
-		dnstest.Eventually(t, what+": the route is withdrawn", func() bool { return n.routes() == 1 })
-		took := time.Since(failed)
-		<-done
+		var took time.Duration
+		load.during(func() {
+			time.Sleep(time.Second)
+			failed := time.Now()
+			fail()
+			dnstest.Eventually(t, what+": the route is withdrawn", func() bool { return n.routes() == 1 })
+			took = time.Since(failed)
+		})
 		lost := load.lost.Load()
 		t.Logf("%s: the route was withdrawn after %v; %d of %d queries were lost at %d/s", what, took.Round(10*time.Millisecond), lost, load.sent.Load(), load.load.rate)
 		if lost == load.sent.Load() || lost > int64(load.load.rate)*10 {
@@ -249,18 +246,15 @@ ip -n s2 link set lo up`)
 		}
 	}
 	load := newDatagramLoad(t, "192.0.2.53:53", restartLoad{queries: 12_000, rate: 2_000, query: blockedQuery})
-	done := make(chan struct{})
-	go func() {
-		load.run()
-		close(done)
-	}()
-	time.Sleep(time.Second)
-	failed := time.Now()
-	servers[0].Signal(t, syscall.SIGKILL)
-	servers[0].Wait(t)
-	dnstest.Eventually(t, "the second server has the address", func() bool { return n.hasAddress("s2") })
-	took := time.Since(failed)
-	<-done
+	var took time.Duration
+	load.during(func() {
+		time.Sleep(time.Second)
+		failed := time.Now()
+		servers[0].Signal(t, syscall.SIGKILL)
+		servers[0].Wait(t)
+		dnstest.Eventually(t, "the second server has the address", func() bool { return n.hasAddress("s2") })
+		took = time.Since(failed)
+	})
 	t.Logf("the address moved after %v; %d of %d queries were lost at %d/s", took.Round(10*time.Millisecond), load.lost.Load(), load.sent.Load(), load.load.rate)
 	if load.lost.Load() > load.sent.Load()*9/10 {
 		t.Error("the second server did not take over")

@@ -89,15 +89,12 @@ func TestDnsdistInFront(t *testing.T) {
 
 	measure := func(what string, queries int, fail func()) {
 		load := newDatagramLoad(t, dnsdistAddr+":53", restartLoad{queries: queries, rate: 1_000, query: loadQuery})
-		done := make(chan struct{})
-		go func() {
-			load.run()
-			close(done)
-		}()
-		time.Sleep(time.Second)
-		failed := time.Now()
-		fail()
-		<-done
+		var failed time.Time
+		load.during(func() {
+			time.Sleep(time.Second)
+			failed = time.Now()
+			fail()
+		})
 		var last time.Duration // when the last lost query was sent, after the failure
 		for _, socket := range load.sockets {
 			for id := range socket.asked {

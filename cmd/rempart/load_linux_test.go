@@ -81,6 +81,14 @@ func (l *datagramLoad) run() {
 	l.lost.Add(l.waiting())
 }
 
+// during runs the load, and f in the meantime.
+func (l *datagramLoad) during(f func()) {
+	var running sync.WaitGroup
+	running.Go(l.run)
+	f()
+	running.Wait()
+}
+
 // waiting returns the number of queries that were not answered.
 func (l *datagramLoad) waiting() (n int64) {
 	for _, s := range l.sockets {

@@ -55,17 +55,13 @@ func TestRestartLosesNoQuery(t *testing.T) {
 		}
 	}
 	udp := newDatagramLoad(t, s.Program.DNS, load)
-	sent := make(chan struct{})
-	go func() {
-		udp.run()
-		close(sent)
-	}()
 	pause := time.Duration(load.queries/load.rate) * time.Second / time.Duration(load.restarts+1)
-	for range load.restarts {
-		time.Sleep(pause)
-		s.Restart(t)
-	}
-	<-sent
+	udp.during(func() {
+		for range load.restarts {
+			time.Sleep(pause)
+			s.Restart(t)
+		}
+	})
 	close(stop)
 	ended.Wait()
 	t.Logf("udp: %d queries, %d restarts, %d lost, %d failed, %d answered twice, longest wait %v",
