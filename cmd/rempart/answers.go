@@ -119,13 +119,9 @@ func (s *server) status() local.Status {
 	return st
 }
 
-// clockTolerance is how much later than now a set may have been made, because the clocks of two machines differ.
-const clockTolerance = time.Hour
-
-// clockProblem returns a sentence if the clock of this machine is wrong, because the set in force was made later; "" otherwise. A machine without a battery for its
-// clock begins in the past.
+// clockProblem returns a sentence if the clock of this machine is wrong; "" otherwise.
 func clockProblem(now, created time.Time) string {
-	if !created.After(now.Add(clockTolerance)) {
+	if !report.ClockIsWrong(now, created) {
 		return ""
 	}
 	return fmt.Sprintf("the clock of this machine is wrong: it says %s, and the set in force was made at %s. Until it is right, certificates and signed changes may be refused, and listings start and end at wrong times: synchronise it (timedatectl set-ntp true)",

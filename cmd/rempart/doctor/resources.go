@@ -107,7 +107,7 @@ func checkCertificate(ctx context.Context, in *installation, protocol string, at
 // checkClock checks that the time is right: lists, certificates and signed changes depend on it.
 func checkClock(_ context.Context, in *installation) []Finding {
 	const do = `synchronise it: "timedatectl set-ntp true"`
-	if in.status != nil && in.now.Before(in.status.Set.Created.Add(-time.Hour)) {
+	if in.status != nil && report.ClockIsWrong(in.now, in.status.Set.Created) {
 		return one(Problem, do, "the clock says %s, and the set was made later, at %s", report.Moment(in.now), report.Moment(in.status.Set.Created))
 	}
 	synchronised, err := clockIsSynchronised()

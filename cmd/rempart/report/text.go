@@ -55,3 +55,9 @@ func Bytes(n int64) string {
 
 // Moment returns a time as text, in UTC (RFC 3339).
 func Moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// clockTolerance is how much later than now a set may have been made, because the clocks of two machines differ.
+const clockTolerance = time.Hour
+
+// ClockIsWrong reports whether a set was made later than now, the time of this machine. A machine without a battery for its clock begins in the past.
+func ClockIsWrong(now, created time.Time) bool { return created.After(now.Add(clockTolerance)) }
