@@ -85,6 +85,7 @@ var packageRules = map[string]struct {
 
 	"resolver/upstream/transport": {[]string{"internal/pause", "internal/wire"}, "it asks one upstream: which one is asked, when and how often is decided by upstream"},
 
+	"internal/dnstest/hostile":  {[]string{"internal/dnstest"}, "its behaviours are handlers of a dnstest.Upstream"},
 	"internal/dnstest/scenario": {nil, "it plays against any server that a test passes in"},
 	"blocklist/guard/generate":  {nil, "it makes the lists that guard ships, and is no part of the program"},
 }

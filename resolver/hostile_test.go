@@ -18,6 +18,7 @@ import (
 	"github.com/miekg/dns"
 
 	"rempart/internal/dnstest"
+	"rempart/internal/dnstest/hostile"
 	"rempart/internal/wire"
 	"rempart/resolver/listen"
 	"rempart/resolver/upstream"
@@ -46,7 +47,7 @@ func TestHostileUpstreams(t *testing.T) {
 		for _, protocol := range []transport.Protocol{transport.UDP, transport.TCP} {
 			for i, group := range hostileGroupsOf(hostileGroups, protocol) {
 				for _, clients := range []int{1, 5} {
-					u := dnstest.NewUpstream(t, dnstest.ByName(group))
+					u := dnstest.NewUpstream(t, hostile.ByName(group))
 					h := hostileRun{t: t, dns: startForwarder(ctx, t, transport.Endpoint{Protocol: protocol, Addr: u.Addr}), what: fmt.Sprintf("%d-%v-%d", i, protocol, clients)}
 					atOnce := i == 0 && protocol == transport.UDP
 					asking.Go(func() { h.askAll(group, clients, atOnce) })
@@ -61,9 +62,9 @@ func TestHostileUpstreams(t *testing.T) {
 
 // hostileGroupsOf returns the behaviours in n groups, each with some of each kind. Over UDP the first group holds the silent behaviours: they are asked for
 // at once, because one after the other they would take minutes.
-func hostileGroupsOf(n int, protocol transport.Protocol) [][]dnstest.Behaviour {
-	groups := make([][]dnstest.Behaviour, n)
-	for i, b := range dnstest.Hostile(os.Getenv(longTests) != "") {
+func hostileGroupsOf(n int, protocol transport.Protocol) [][]hostile.Behaviour {
+	groups := make([][]hostile.Behaviour, n)
+	for i, b := range hostile.Behaviours(os.Getenv(longTests) != "") {
 		group := &groups[1+i%(n-1)]
 		if b.Silent && protocol == transport.UDP {
 			group = &groups[0]
@@ -74,13 +75,13 @@ func hostileGroupsOf(n int, protocol transport.Protocol) [][]dnstest.Behaviour {
 }
 
 // askAll makes clients ask for each behaviour, over UDP and TCP, one after the other or at once.
-func (h *hostileRun) askAll(behaviours []dnstest.Behaviour, clients int, atOnce bool) {
+func (h *hostileRun) askAll(behaviours []hostile.Behaviour, clients int, atOnce bool) {
 	var asking, sound sync.WaitGroup
 	var over atomic.Bool
 	places := make(chan struct{}, maxAtOnce)
 	sound.Go(func() {
 		for i := 0; !over.Load(); i++ {
-			h.ask("udp", fmt.Sprintf("sound%d.example", i), dns.TypeA, dnstest.OutcomeRight)
+			h.ask("udp", fmt.Sprintf("sound%d.example", i), dns.TypeA, hostile.OutcomeRight)
 			time.Sleep(50 * time.Millisecond) // leave time for the other questions
 		}
 	})
@@ -106,8 +107,8 @@ func (h *hostileRun) askAll(behaviours []dnstest.Behaviour, clients int, atOnce 
 	asking.Wait()
 	over.Store(true)
 	sound.Wait()
-	for _, name := range []string{dnstest.PoisonName, "example.", "ns." + dnstest.PoisonName} {
-		h.ask("udp", name, dns.TypeA, dnstest.OutcomeRight)
+	for _, name := range []string{hostile.PoisonName, "example.", "ns." + hostile.PoisonName} {
+		h.ask("udp", name, dns.TypeA, hostile.OutcomeRight)
 	}
 }
 
@@ -149,7 +150,7 @@ type hostileRun struct {
 }
 
 // ask asks as a stub resolver does, and checks the answer.
-func (h *hostileRun) ask(network, name string, typ uint16, want dnstest.Outcome) {
+func (h *hostileRun) ask(network, name string, typ uint16, want hostile.Outcome) {
 	q := new(dns.Msg).SetQuestion(dns.Fqdn(name), typ)
 	q.SetEdns0(1232, false)
 	begin := time.Now()
@@ -159,13 +160,13 @@ func (h *hostileRun) ask(network, name string, typ uint16, want dnstest.Outcome)
 	}
 	rightly := err == nil && m.Rcode == dns.RcodeSuccess && slices.ContainsFunc(m.Answer, func(rr dns.RR) bool {
 		a, ok := rr.(*dns.A)
-		return ok && a.A.String() == dnstest.RightAddress
+		return ok && a.A.String() == hostile.RightAddress
 	})
 	switch {
 	case err != nil:
-	case want == dnstest.OutcomeRight && !rightly:
+	case want == hostile.OutcomeRight && !rightly:
 		err = errors.New("not the right answer")
-	case want == dnstest.OutcomeFailure && m.Rcode != dns.RcodeServerFailure:
+	case want == hostile.OutcomeFailure && m.Rcode != dns.RcodeServerFailure:
 		err = errors.New("no SERVFAIL")
 	case time.Since(begin) > inTime:
 		err = fmt.Errorf("the answer took %v", time.Since(begin))
@@ -254,7 +255,7 @@ func checkRecords(m *dns.Msg) error {
 		switch {
 		case !owns || h.Class != dns.ClassINET:
 			return fmt.Errorf("a record that was not asked for: %v", rr)
-		case isA && a.A.Equal(net.ParseIP(dnstest.PoisonAddress)):
+		case isA && a.A.Equal(net.ParseIP(hostile.PoisonAddress)):
 			return fmt.Errorf("a record with the poison address: %v", rr)
 		case h.Ttl > 86400:
 			return fmt.Errorf("a TTL of more than a day: %v", rr)

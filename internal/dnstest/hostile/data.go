@@ -1,14 +1,16 @@
-package dnstest
+package hostile
 
 import (
 	"fmt"
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"rempart/internal/dnstest"
 )
 
-// hostileData adds records whose data is malformed for their type, or whose fixed fields are wrong.
-func hostileData(c *catalogue) {
+// addData adds records whose data is malformed for their type, or whose fixed fields are wrong.
+func addData(c *catalogue) {
 	for _, f := range []struct {
 		typ  uint16
 		few  []int
@@ -50,11 +52,11 @@ func hostileData(c *catalogue) {
 	} {
 		c.addType(f.name, f.typ, OutcomeFailure, answering(record(here, f.typ, f.data)))
 	}
-	hostileFixed(c)
+	addFixed(c)
 }
 
-// hostileFixed adds records with a wrong type, class, TTL or length, and many records.
-func hostileFixed(c *catalogue) {
+// addFixed adds records with a wrong type, class, TTL or length, and many records.
+func addFixed(c *catalogue) {
 	c.each([]int{0, 2, 3, 254, 255}, 2, 255, func(n int) {
 		c.add(fmt.Sprintf("class-%d", n), OutcomeFailure, answering(recordOf(here, dns.TypeA, uint16(n), 300, 4, poisonData)))
 		c.add(fmt.Sprintf("class-%d-beside", n), OutcomeRight, answering(recordOf(here, dns.TypeA, uint16(n), 300, 4, poisonData), rightRecord))
@@ -97,56 +99,56 @@ func numbered(n int, rr func(i int) string) (records []string) {
 	return records
 }
 
-// hostileLengths adds messages that are cut, empty or followed by other bytes.
-func hostileLengths(c *catalogue) {
+// addLengths adds messages that are cut, empty or followed by other bytes.
+func addLengths(c *catalogue) {
 	// The last record has the same length in each message, whatever the name in the question.
 	c.each([]int{1, 4, 5, 6, 10, 15, 16}, 1, 16, func(n int) {
-		c.add(fmt.Sprintf("cut-%d", n), OutcomeFailure, written(func(q *Query) draft { d := right(q); return d[:len(d)-n] }))
-		c.add(fmt.Sprintf("cut-%d-and-null", n), OutcomeAny, written(func(q *Query) draft {
+		c.add(fmt.Sprintf("cut-%d", n), OutcomeFailure, written(func(q *dnstest.Query) draft { d := right(q); return d[:len(d)-n] }))
+		c.add(fmt.Sprintf("cut-%d-and-null", n), OutcomeAny, written(func(q *dnstest.Query) draft {
 			d := right(q)
 			clear(d[len(d)-n:])
 			return d
 		}))
 	})
 	c.each([]int{0, 1, 2, 11, 12, 13}, 0, 40, func(n int) {
-		c.addSilent(fmt.Sprintf("first-%d-bytes", n), OutcomeFailure, written(func(q *Query) draft { return right(q)[:n] }))
-		c.addSilent(fmt.Sprintf("nulls-%d", n), OutcomeFailure, written(func(*Query) draft { return make(draft, n) }))
-		c.addSilent(fmt.Sprintf("id-and-%d-nulls", n), OutcomeFailure, written(func(q *Query) draft { return append(header(q)[:2], make(draft, n)...) }))
-		c.addSilent(fmt.Sprintf("header-and-%d-nulls", n), OutcomeAny, written(func(q *Query) draft {
+		c.addSilent(fmt.Sprintf("first-%d-bytes", n), OutcomeFailure, written(func(q *dnstest.Query) draft { return right(q)[:n] }))
+		c.addSilent(fmt.Sprintf("nulls-%d", n), OutcomeFailure, written(func(*dnstest.Query) draft { return make(draft, n) }))
+		c.addSilent(fmt.Sprintf("id-and-%d-nulls", n), OutcomeFailure, written(func(q *dnstest.Query) draft { return append(header(q)[:2], make(draft, n)...) }))
+		c.addSilent(fmt.Sprintf("header-and-%d-nulls", n), OutcomeAny, written(func(q *dnstest.Query) draft {
 			return header(q).count(questions, 1).count(answers, 1).bytes(strings.Repeat("\x00", n))
 		}))
 	})
 	c.add("header-only", OutcomeAny, written(header))
 	c.add("question-only", OutcomeAny, written(bareReply))
-	c.add("question-then-nulls", OutcomeFailure, written(func(q *Query) draft { return bareReply(q).count(answers, 1).bytes(strings.Repeat("\x00", 40)) }))
+	c.add("question-then-nulls", OutcomeFailure, written(func(q *dnstest.Query) draft { return bareReply(q).count(answers, 1).bytes(strings.Repeat("\x00", 40)) }))
 	c.each([]int{1, 2, 10, 500, 1100}, 1, 60, func(n int) {
 		for _, b := range []string{"\x00", "\xff"} {
-			c.add(fmt.Sprintf("%d-bytes-%02x-behind", n, b), OutcomeRight, written(func(q *Query) draft { return right(q).bytes(strings.Repeat(b, n)) }))
+			c.add(fmt.Sprintf("%d-bytes-%02x-behind", n, b), OutcomeRight, written(func(q *dnstest.Query) draft { return right(q).bytes(strings.Repeat(b, n)) }))
 		}
 	})
-	c.add("record-behind", OutcomeRight, written(func(q *Query) draft { return right(q).bytes(poison) }))
-	c.add("message-behind", OutcomeRight, written(func(q *Query) draft { return right(q).bytes(string(right(q))) }))
+	c.add("record-behind", OutcomeRight, written(func(q *dnstest.Query) draft { return right(q).bytes(poison) }))
+	c.add("message-behind", OutcomeRight, written(func(q *dnstest.Query) draft { return right(q).bytes(string(right(q))) }))
 	for _, n := range []int{4000, 4096, 9000, 50000} {
-		c.add(fmt.Sprintf("datagram-with-%d-bytes-behind", n), OutcomeRight, func(q *Query) { q.SendRaw(right(q).bytes(strings.Repeat("\x00", n))) })
+		c.add(fmt.Sprintf("datagram-with-%d-bytes-behind", n), OutcomeRight, func(q *dnstest.Query) { q.SendRaw(right(q).bytes(strings.Repeat("\x00", n))) })
 	}
-	c.add("message-of-65535-bytes", OutcomeRight, written(func(q *Query) draft { d := right(q); return append(d, make(draft, 65535-len(d))...) }))
+	c.add("message-of-65535-bytes", OutcomeRight, written(func(q *dnstest.Query) draft { d := right(q); return append(d, make(draft, 65535-len(d))...) }))
 }
 
-// hostileBits adds the right answer with one bit or byte changed.
-func hostileBits(c *catalogue) {
+// addBits adds the right answer with one bit or byte changed.
+func addBits(c *catalogue) {
 	c.each([]int{16, 23, 31, 39, 47, 63, 79, 95}, 16, 95, func(bit int) {
-		c.add(fmt.Sprintf("header-bit-%d", bit), OutcomeAny, written(func(q *Query) draft { return flipped(right(q), bit) }))
+		c.add(fmt.Sprintf("header-bit-%d", bit), OutcomeAny, written(func(q *dnstest.Query) draft { return flipped(right(q), bit) }))
 		c.list[len(c.list)-1].Silent = bit <= 20 || bit >= 32 && bit < 48 // a query, another opcode or another number of questions
 	})
 	c.each([]int{0, 9, 18, 27, 36, 45, 54, 63, 72, 81, 90, 99, 108, 117, 127}, 0, 127, func(bit int) {
-		c.add(fmt.Sprintf("record-bit-%d", bit), OutcomeAny, written(func(q *Query) draft { return flipped(right(q), 8*len(bareReply(q))+bit) }))
+		c.add(fmt.Sprintf("record-bit-%d", bit), OutcomeAny, written(func(q *dnstest.Query) draft { return flipped(right(q), 8*len(bareReply(q))+bit) }))
 	})
 	c.each([]int{1, 33, 34}, 1, 8*20, func(bit int) {
-		c.addSilent(fmt.Sprintf("question-bit-%d", bit), OutcomeAny, written(func(q *Query) draft { return flipped(right(q), 8*len(bareReply(q))-bit) }))
+		c.addSilent(fmt.Sprintf("question-bit-%d", bit), OutcomeAny, written(func(q *dnstest.Query) draft { return flipped(right(q), 8*len(bareReply(q))-bit) }))
 	})
 	c.each([]int{0, 1, 2, 3, 4, 5, 8, 9, 10, 11}, 0, 15, func(at int) {
 		for _, b := range []byte{0, 0x3f, 0xc0, 0xff} {
-			c.add(fmt.Sprintf("record-byte-%d-is-%02x", at, b), OutcomeAny, written(func(q *Query) draft {
+			c.add(fmt.Sprintf("record-byte-%d-is-%02x", at, b), OutcomeAny, written(func(q *dnstest.Query) draft {
 				d := right(q)
 				d[len(bareReply(q))+at] = b
 				return d

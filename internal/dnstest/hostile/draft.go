@@ -1,9 +1,11 @@
-package dnstest
+package hostile
 
 import (
 	"encoding/binary"
 
 	"github.com/miekg/dns"
+
+	"rempart/internal/dnstest"
 )
 
 // draft is an answer that is written byte by byte, because no library writes such errors. Its methods return the changed
@@ -34,14 +36,14 @@ const (
 )
 
 // header returns the header of an answer to q, with zero counts.
-func header(q *Query) draft {
+func header(q *dnstest.Query) draft {
 	d := make(draft, headerLen)
 	binary.BigEndian.PutUint16(d, q.Msg.Id)
 	return d.flags(usual)
 }
 
 // questionOf returns the packed question of q, in the case in which it was asked.
-func questionOf(q *Query) draft {
+func questionOf(q *dnstest.Query) draft {
 	packed, err := (&dns.Msg{Question: q.Msg.Question[:1]}).Pack()
 	if err != nil {
 		panic(err)
@@ -50,16 +52,18 @@ func questionOf(q *Query) draft {
 }
 
 // nameOf returns the name in the question of q in wire format.
-func nameOf(q *Query) string {
+func nameOf(q *dnstest.Query) string {
 	b := questionOf(q)
 	return string(b[:len(b)-4])
 }
 
 // bareReply returns an answer to q without records.
-func bareReply(q *Query) draft { return append(header(q), questionOf(q)...).count(questions, 1) }
+func bareReply(q *dnstest.Query) draft {
+	return append(header(q), questionOf(q)...).count(questions, 1)
+}
 
 // right returns the right answer to a question of type A.
-func right(q *Query) draft { return bareReply(q).answer(rightRecord) }
+func right(q *dnstest.Query) draft { return bareReply(q).answer(rightRecord) }
 
 // rightRecord gives the name in the question RightAddress.
 var rightRecord = record(here, dns.TypeA, rightData)
@@ -125,8 +129,8 @@ func openName(labels ...string) (name string) {
 func pointer(to int) string { return string([]byte{0xc0 | byte(to>>8), byte(to)}) }
 
 // written answers with the draft that build returns. Over UDP, it sends TC instead of a draft that is too large.
-func written(build func(q *Query) draft) Handler {
-	return func(q *Query) {
+func written(build func(q *dnstest.Query) draft) dnstest.Handler {
+	return func(q *dnstest.Query) {
 		d := build(q)
 		if q.Network == "udp" && len(d) > udpLimit {
 			q.SendRaw(bareReply(q).flags(usual | flagTC))
@@ -137,13 +141,13 @@ func written(build func(q *Query) draft) Handler {
 }
 
 // answering answers with records in the answer section.
-func answering(records ...string) Handler {
-	return written(func(q *Query) draft { return bareReply(q).answer(records...) })
+func answering(records ...string) dnstest.Handler {
+	return written(func(q *dnstest.Query) draft { return bareReply(q).answer(records...) })
 }
 
 // sequence sends messages one after the other.
-func sequence(builds ...func(q *Query) draft) Handler {
-	return func(q *Query) {
+func sequence(builds ...func(q *dnstest.Query) draft) dnstest.Handler {
+	return func(q *dnstest.Query) {
 		for _, build := range builds {
 			q.SendRaw(build(q))
 		}

@@ -1,9 +1,12 @@
-package dnstest
+// Package hostile is a catalogue of answers that a broken or hostile upstream may send.
+package hostile
 
 import (
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"rempart/internal/dnstest"
 )
 
 // Behaviour is one way in which a broken or hostile upstream answers.
@@ -13,7 +16,7 @@ type Behaviour struct {
 	Type    uint16 // of the question that Handler answers
 	Outcome Outcome
 	Silent  bool // over UDP Rempart receives no message that it may accept as an answer: a client waits until Rempart gives up
-	Handler Handler
+	Handler dnstest.Handler
 }
 
 // Outcome is what a client may receive if the upstream shows a Behaviour. In each case the client receives an answer in
@@ -45,28 +48,28 @@ type catalogue struct {
 	list []Behaviour
 }
 
-// Hostile returns several hundred behaviours of hostile upstreams. If all is set, it returns several thousand, with every value of
+// Behaviours returns several hundred behaviours of hostile upstreams. If all is set, it returns several thousand, with every value of
 // every parameter. The list is the same each time. Some behaviours remember which questions they received: use each list for one Upstream.
-func Hostile(all bool) []Behaviour {
+func Behaviours(all bool) []Behaviour {
 	c := &catalogue{all: all}
 	for _, part := range []struct {
 		kind string
 		fill func(*catalogue)
 	}{
-		{"header", hostileHeader},
-		{"question", hostileQuestion},
-		{"counts", hostileCounts},
-		{"names", hostileNames},
-		{"targets", hostileTargets},
-		{"data", hostileData},
-		{"lengths", hostileLengths},
-		{"bits", hostileBits},
-		{"sections", hostileSections},
-		{"aliases", hostileAliases},
-		{"rcode", hostileRcodes},
-		{"framing", hostileFraming},
-		{"timing", hostileTiming},
-		{"several", hostileSeveral},
+		{"header", addHeader},
+		{"question", addQuestion},
+		{"counts", addCounts},
+		{"names", addNames},
+		{"targets", addTargets},
+		{"data", addData},
+		{"lengths", addLengths},
+		{"bits", addBits},
+		{"sections", addSections},
+		{"aliases", addAliases},
+		{"rcode", addRcodes},
+		{"framing", addFraming},
+		{"timing", addTiming},
+		{"several", addSeveral},
 	} {
 		c.kind = part.kind
 		part.fill(c)
@@ -75,15 +78,15 @@ func Hostile(all bool) []Behaviour {
 }
 
 // add adds a Behaviour for a question of type A.
-func (c *catalogue) add(name string, o Outcome, h Handler) { c.addType(name, dns.TypeA, o, h) }
+func (c *catalogue) add(name string, o Outcome, h dnstest.Handler) { c.addType(name, dns.TypeA, o, h) }
 
 // addSilent adds a Behaviour that is Silent.
-func (c *catalogue) addSilent(name string, o Outcome, h Handler) {
+func (c *catalogue) addSilent(name string, o Outcome, h dnstest.Handler) {
 	c.add(name, o, h)
 	c.list[len(c.list)-1].Silent = true
 }
 
-func (c *catalogue) addType(name string, typ uint16, o Outcome, h Handler) {
+func (c *catalogue) addType(name string, typ uint16, o Outcome, h dnstest.Handler) {
 	c.list = append(c.list, Behaviour{Kind: c.kind, Name: name, Type: typ, Outcome: o, Handler: h})
 }
 
@@ -102,13 +105,13 @@ func (c *catalogue) each(few []int, first, last int, f func(n int)) {
 
 // ByName answers a question by the Behaviour of list whose Name is the second label of the question's name. It gives other questions
 // the right answer: RightAddress, or no data for types other than A.
-func ByName(list []Behaviour) Handler {
-	by := make(map[string]Handler, len(list))
+func ByName(list []Behaviour) dnstest.Handler {
+	by := make(map[string]dnstest.Handler, len(list))
 	for _, b := range list {
 		by[b.Name] = b.Handler
 	}
-	return func(q *Query) {
-		h := Handler(rightly)
+	return func(q *dnstest.Query) {
+		h := dnstest.Handler(rightly)
 		if labels := dns.SplitDomainName(q.Msg.Question[0].Name); len(labels) > 2 && by[strings.ToLower(labels[1])] != nil {
 			h = by[strings.ToLower(labels[1])]
 		}
@@ -117,7 +120,7 @@ func ByName(list []Behaviour) Handler {
 }
 
 // rightly answers as an upstream should.
-func rightly(q *Query) {
+func rightly(q *dnstest.Query) {
 	m := q.Reply(dns.RcodeSuccess)
 	name := q.Msg.Question[0].Name
 	if q.Msg.Question[0].Qtype == dns.TypeA {

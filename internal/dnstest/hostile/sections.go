@@ -1,33 +1,35 @@
-package dnstest
+package hostile
 
 import (
 	"fmt"
 	"slices"
 
 	"github.com/miekg/dns"
+
+	"rempart/internal/dnstest"
 )
 
-// hostileSections adds records that the question does not ask for.
-func hostileSections(c *catalogue) {
-	hostileInjections(c)
+// addSections adds records that the question does not ask for.
+func addSections(c *catalogue) {
+	addInjections(c)
 	target := wireName("target", "example")
 	alias, end := record(here, dns.TypeCNAME, target), record(target, dns.TypeA, rightData)
-	everywhere := func(records ...string) Handler {
-		return written(func(q *Query) draft {
+	everywhere := func(records ...string) dnstest.Handler {
+		return written(func(q *dnstest.Query) draft {
 			return bareReply(q).answer(records...).authority(records...).additional(records...)
 		})
 	}
 	c.add("poison-everywhere", OutcomeFailure, everywhere(poison))
 	c.add("alias-and-end-everywhere", OutcomeRight, everywhere(alias, end))
 	c.add("alias-only-everywhere", OutcomeAny, everywhere(alias))
-	c.add("alias-in-authority", OutcomeAny, written(func(q *Query) draft { return bareReply(q).authority(alias).additional(end) }))
-	c.add("answer-in-authority", OutcomeAny, written(func(q *Query) draft { return bareReply(q).authority(rightRecord) }))
-	c.add("answer-in-additional", OutcomeAny, written(func(q *Query) draft { return bareReply(q).additional(rightRecord) }))
-	c.add("end-in-additional", OutcomeAny, written(func(q *Query) draft { return bareReply(q).answer(alias).additional(end) }))
+	c.add("alias-in-authority", OutcomeAny, written(func(q *dnstest.Query) draft { return bareReply(q).authority(alias).additional(end) }))
+	c.add("answer-in-authority", OutcomeAny, written(func(q *dnstest.Query) draft { return bareReply(q).authority(rightRecord) }))
+	c.add("answer-in-additional", OutcomeAny, written(func(q *dnstest.Query) draft { return bareReply(q).additional(rightRecord) }))
+	c.add("end-in-additional", OutcomeAny, written(func(q *dnstest.Query) draft { return bareReply(q).answer(alias).additional(end) }))
 	c.add("signature-nobody-asked-for", OutcomeRight, answering(rightRecord, record(here, dns.TypeRRSIG, signature(dns.TypeA))))
 	c.add("signature-of-another-type", OutcomeRight, answering(rightRecord, record(here, dns.TypeRRSIG, signature(dns.TypeMX))))
 	c.add("signature-of-poison", OutcomeRight, answering(rightRecord, record(wireName("poison", "example"), dns.TypeRRSIG, signature(dns.TypeA))))
-	c.add("denial-nobody-asked-for", OutcomeRight, written(func(q *Query) draft {
+	c.add("denial-nobody-asked-for", OutcomeRight, written(func(q *dnstest.Query) draft {
 		return right(q).authority(record(wireName("poison", "example"), dns.TypeNSEC, "\x00\x00\x01\x40"), record(here, dns.TypeRRSIG, signature(dns.TypeNSEC)))
 	}))
 }
@@ -37,8 +39,8 @@ func signature(covered uint16) string {
 	return string([]byte{byte(covered >> 8), byte(covered)}) + "\x0d\x03\x00\x00\x01\x2c\x7f\xff\xff\xff\x00\x00\x00\x01\x30\x39\x00signature"
 }
 
-// hostileInjections adds records of other names, in all sections and orders.
-func hostileInjections(c *catalogue) {
+// addInjections adds records of other names, in all sections and orders.
+func addInjections(c *catalogue) {
 	owner := wireName("poison", "example")
 	zone, root := wireName("example"), "\x00"
 	server := wireName("ns", "poison", "example")
@@ -55,18 +57,18 @@ func hostileInjections(c *catalogue) {
 	} {
 		c.add("inject-"+f.name+"-first", OutcomeRight, answering(f.rr, rightRecord))
 		c.add("inject-"+f.name+"-last", OutcomeRight, answering(rightRecord, f.rr))
-		c.add("inject-"+f.name+"-authority", OutcomeRight, written(func(q *Query) draft { return right(q).authority(f.rr) }))
-		c.add("inject-"+f.name+"-additional", OutcomeRight, written(func(q *Query) draft { return right(q).additional(f.rr) }))
+		c.add("inject-"+f.name+"-authority", OutcomeRight, written(func(q *dnstest.Query) draft { return right(q).authority(f.rr) }))
+		c.add("inject-"+f.name+"-additional", OutcomeRight, written(func(q *dnstest.Query) draft { return right(q).additional(f.rr) }))
 		c.add("inject-"+f.name+"-alone", OutcomeAny, answering(f.rr))
-		c.add("inject-"+f.name+"-everywhere", OutcomeAny, written(func(q *Query) draft { return bareReply(q).answer(f.rr).authority(f.rr).additional(f.rr) }))
+		c.add("inject-"+f.name+"-everywhere", OutcomeAny, written(func(q *dnstest.Query) draft { return bareReply(q).answer(f.rr).authority(f.rr).additional(f.rr) }))
 	}
-	c.add("referral-with-glue", OutcomeAny, written(func(q *Query) draft {
+	c.add("referral-with-glue", OutcomeAny, written(func(q *dnstest.Query) draft {
 		return bareReply(q).authority(record(zone, dns.TypeNS, server)).additional(record(server, dns.TypeA, poisonData))
 	}))
-	c.add("answer-with-glue", OutcomeRight, written(func(q *Query) draft {
+	c.add("answer-with-glue", OutcomeRight, written(func(q *dnstest.Query) draft {
 		return right(q).authority(record(zone, dns.TypeNS, server)).additional(record(server, dns.TypeA, poisonData))
 	}))
-	c.add("between-100-foreign", OutcomeRight, written(func(q *Query) draft {
+	c.add("between-100-foreign", OutcomeRight, written(func(q *dnstest.Query) draft {
 		foreign := numbered(50, func(int) string { return poison })
 		return bareReply(q).answer(slices.Concat(foreign, []string{rightRecord}, foreign)...)
 	}))
@@ -84,8 +86,8 @@ func chain(n int) []string {
 	return append(records, record(link(n), dns.TypeA, rightData))
 }
 
-// hostileAliases adds chains and loops of CNAME and DNAME records.
-func hostileAliases(c *catalogue) {
+// addAliases adds chains and loops of CNAME and DNAME records.
+func addAliases(c *catalogue) {
 	c.each([]int{1, 8, 16, 33, 64, 65, 1000}, 1, 70, func(n int) {
 		o := OutcomeRight
 		if n > 16 {
@@ -116,24 +118,24 @@ func hostileAliases(c *catalogue) {
 	c.add("alias-and-answer", OutcomeAny, answering(record(here, dns.TypeCNAME, link(1)), rightRecord))
 	c.add("alias-to-root", OutcomeAny, answering(record(here, dns.TypeCNAME, "\x00")))
 	c.add("alias-poison-answer", OutcomeRight, answering(chain(1)[0], poison, chain(1)[1]))
-	hostileDNAMEs(c)
+	addDNAMEs(c)
 }
 
-func hostileDNAMEs(c *catalogue) {
+func addDNAMEs(c *catalogue) {
 	zone := wireName("hostile", "example")
 	// moved returns the name in the question, moved from zone to another zone.
-	moved := func(q *Query, to ...string) string {
+	moved := func(q *dnstest.Query, to ...string) string {
 		name := nameOf(q)
 		return name[:len(name)-len(zone)] + wireName(to...)
 	}
 	dname := record(zone, dns.TypeDNAME, wireName("moved", "example"))
-	c.add("dname", OutcomeRight, written(func(q *Query) draft {
+	c.add("dname", OutcomeRight, written(func(q *dnstest.Query) draft {
 		return bareReply(q).answer(dname, record(here, dns.TypeCNAME, moved(q, "moved", "example")), record(moved(q, "moved", "example"), dns.TypeA, rightData))
 	}))
-	c.add("dname-without-alias", OutcomeAny, written(func(q *Query) draft {
+	c.add("dname-without-alias", OutcomeAny, written(func(q *dnstest.Query) draft {
 		return bareReply(q).answer(dname, record(moved(q, "moved", "example"), dns.TypeA, rightData))
 	}))
-	c.add("dname-against-alias", OutcomeAny, written(func(q *Query) draft {
+	c.add("dname-against-alias", OutcomeAny, written(func(q *dnstest.Query) draft {
 		return bareReply(q).answer(dname, record(here, dns.TypeCNAME, link(1)), record(link(1), dns.TypeA, rightData))
 	}))
 	c.add("dname-alone", OutcomeAny, answering(dname))
@@ -141,7 +143,7 @@ func hostileDNAMEs(c *catalogue) {
 	c.add("dname-of-the-name-beside", OutcomeRight, answering(record(here, dns.TypeDNAME, link(1)), rightRecord))
 	c.add("dname-of-root", OutcomeAny, answering(record("\x00", dns.TypeDNAME, wireName("poison", "example")), rightRecord))
 	c.add("dname-loop", OutcomeAny, answering(record(zone, dns.TypeDNAME, zone)))
-	c.add("dname-too-long", OutcomeAny, written(func(q *Query) draft {
+	c.add("dname-too-long", OutcomeAny, written(func(q *dnstest.Query) draft {
 		return bareReply(q).rcode(dns.RcodeYXDomain).answer(record(zone, dns.TypeDNAME, longName(250)))
 	}))
 	c.add("dname-below", OutcomeRight, answering(record(openName("below")+here, dns.TypeDNAME, link(1)), rightRecord))

@@ -1,17 +1,19 @@
-package dnstest
+package hostile
 
 import (
 	"fmt"
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"rempart/internal/dnstest"
 )
 
-// hostileNames adds records whose owner is not a valid name, or not the name in the question.
-func hostileNames(c *catalogue) {
+// addNames adds records whose owner is not a valid name, or not the name in the question.
+func addNames(c *catalogue) {
 	// owned answers with a record whose owner depends on its offset in the message.
-	owned := func(owner func(at int) string) Handler {
-		return written(func(q *Query) draft {
+	owned := func(owner func(at int) string) dnstest.Handler {
+		return written(func(q *dnstest.Query) draft {
 			d := bareReply(q)
 			return d.answer(record(owner(len(d)), dns.TypeA, rightData))
 		})
@@ -30,7 +32,7 @@ func hostileNames(c *catalogue) {
 		to(OutcomeAny, fmt.Sprintf("owner-points-to-%d", n), func(int) int { return n })
 	})
 	c.add("owner-loop-with-label", OutcomeFailure, owned(func(at int) string { return openName("abc") + pointer(at) }))
-	c.add("owner-loop-of-two", OutcomeFailure, written(func(q *Query) draft {
+	c.add("owner-loop-of-two", OutcomeFailure, written(func(q *dnstest.Query) draft {
 		d := bareReply(q)
 		at := len(d)
 		return d.answer(record(pointer(at+12), dns.TypeCNAME, pointer(at)))
@@ -40,27 +42,27 @@ func hostileNames(c *catalogue) {
 		if n <= 10 {
 			o = OutcomeRight
 		}
-		c.add(fmt.Sprintf("owner-behind-%d-pointers", n), o, written(func(q *Query) draft { return chained(q, n) }))
+		c.add(fmt.Sprintf("owner-behind-%d-pointers", n), o, written(func(q *dnstest.Query) draft { return chained(q, n) }))
 	})
 	for _, high := range []byte{0x40, 0x41, 0x80, 0xbf} {
 		c.add(fmt.Sprintf("owner-label-%02x", high), OutcomeFailure, owned(func(int) string { return string([]byte{high}) + "x\x00" }))
 	}
-	c.add("owner-without-end", OutcomeFailure, written(func(q *Query) draft { return bareReply(q).count(answers, 1).bytes(openName("abc", "def")) }))
-	c.add("owner-cut-pointer", OutcomeFailure, written(func(q *Query) draft { return bareReply(q).count(answers, 1).bytes("\xc0") }))
-	c.add("owner-cut-label", OutcomeFailure, written(func(q *Query) draft { return bareReply(q).count(answers, 1).bytes("\x3fabc") }))
+	c.add("owner-without-end", OutcomeFailure, written(func(q *dnstest.Query) draft { return bareReply(q).count(answers, 1).bytes(openName("abc", "def")) }))
+	c.add("owner-cut-pointer", OutcomeFailure, written(func(q *dnstest.Query) draft { return bareReply(q).count(answers, 1).bytes("\xc0") }))
+	c.add("owner-cut-label", OutcomeFailure, written(func(q *dnstest.Query) draft { return bareReply(q).count(answers, 1).bytes("\x3fabc") }))
 	c.add("owner-root", OutcomeFailure, owned(func(int) string { return "\x00" }))
 	c.add("owner-poison", OutcomeFailure, answering(poison))
-	c.add("owner-parent", OutcomeFailure, written(func(q *Query) draft {
+	c.add("owner-parent", OutcomeFailure, written(func(q *dnstest.Query) draft {
 		return bareReply(q).answer(record(pointer(headerLen+1+int(questionOf(q)[0])), dns.TypeA, poisonData))
 	}))
 	c.add("owner-child", OutcomeFailure, answering(record(openName("child")+here, dns.TypeA, poisonData)))
 	c.add("owner-of-256-bytes", OutcomeFailure, owned(func(int) string { return longName(256) }))
 	c.add("owner-of-300-labels", OutcomeFailure, owned(func(int) string { return strings.Repeat("\x01a", 300) + "\x00" }))
 	c.add("owner-longer-by-pointer", OutcomeFailure, owned(func(int) string { return openName(labelsOf(250)...) + here }))
-	c.add("owner-spelt-out", OutcomeRight, written(func(q *Query) draft {
+	c.add("owner-spelt-out", OutcomeRight, written(func(q *dnstest.Query) draft {
 		return bareReply(q).answer(record(nameOf(q), dns.TypeA, rightData))
 	}))
-	c.add("owner-other-case", OutcomeRight, written(func(q *Query) draft {
+	c.add("owner-other-case", OutcomeRight, written(func(q *dnstest.Query) draft {
 		name := []byte(nameOf(q))
 		name[1] ^= 0x20
 		return bareReply(q).answer(record(string(name), dns.TypeA, rightData))
@@ -69,7 +71,7 @@ func hostileNames(c *catalogue) {
 
 // chained returns the right answer to q, with an owner that is reached over n pointers. The pointers are in the data of a record that
 // does not belong to the answer.
-func chained(q *Query, n int) draft {
+func chained(q *dnstest.Query, n int) draft {
 	d := bareReply(q)
 	at := len(d) + len(recordOf("\x00", 65280, dns.ClassINET, 300, 0, ""))
 	data := here
@@ -95,8 +97,8 @@ func labelsOf(n int) (labels []string) {
 // longName returns a name of n bytes.
 func longName(n int) string { return wireName(labelsOf(n - 1)...) }
 
-// hostileTargets adds aliases to unusual names that no host uses, and aliases whose target is not a valid name.
-func hostileTargets(c *catalogue) {
+// addTargets adds aliases to unusual names that no host uses, and aliases whose target is not a valid name.
+func addTargets(c *catalogue) {
 	for _, odd := range oddNames() {
 		c.add("target-"+odd.name, OutcomeRight, answering(record(here, dns.TypeCNAME, odd.wire), record(odd.wire, dns.TypeA, rightData)))
 		c.add("target-only-"+odd.name, OutcomeAny, answering(record(here, dns.TypeCNAME, odd.wire)))
@@ -110,7 +112,7 @@ func hostileTargets(c *catalogue) {
 		}
 	})
 	bad := func(name string, target func(at int) string) {
-		c.add("target-"+name, OutcomeFailure, written(func(q *Query) draft {
+		c.add("target-"+name, OutcomeFailure, written(func(q *dnstest.Query) draft {
 			d := bareReply(q)
 			return d.answer(record(here, dns.TypeCNAME, target(len(d)+12)), rightRecord)
 		}))
