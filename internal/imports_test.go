@@ -95,8 +95,8 @@ var cmdRules = map[string]struct {
 	may []string
 	why string
 }{
-	"cmd/rempart":          {[]string{"cmd/rempart/canary", "cmd/rempart/cli", "cmd/rempart/clientsetup", "cmd/rempart/doctor", "cmd/rempart/firstrun", "cmd/rempart/inspect", "cmd/rempart/operate", "cmd/rempart/report", "cmd/rempart/running", "cmd/rempart/setup", "cmd/rempart/setup/certificates", "cmd/rempart/setup/public", "cmd/rempart/setup/reload", "cmd/rempart/top"}, "main wires everything together"},
-	"cmd/rempart/operate":  {[]string{"cmd/rempart/cli", "cmd/rempart/report", "cmd/rempart/setup", "cmd/rempart/setup/certificates"}, "commands of operators know no lists of this machine"},
+	"cmd/rempart":          {[]string{"cmd/rempart/canary", "cmd/rempart/cli", "cmd/rempart/clientsetup", "cmd/rempart/doctor", "cmd/rempart/firstrun", "cmd/rempart/inspect", "cmd/rempart/operate", "cmd/rempart/report", "cmd/rempart/running", "cmd/rempart/setup", "cmd/rempart/setup/certificates", "cmd/rempart/setup/descriptors", "cmd/rempart/setup/public", "cmd/rempart/setup/reload", "cmd/rempart/setup/secrets", "cmd/rempart/top"}, "main wires everything together"},
+	"cmd/rempart/operate":  {[]string{"cmd/rempart/cli", "cmd/rempart/report", "cmd/rempart/setup", "cmd/rempart/setup/certificates", "cmd/rempart/setup/secrets"}, "commands of operators know no lists of this machine"},
 	"cmd/rempart/doctor":   {[]string{"cmd/rempart/cli", "cmd/rempart/machine", "cmd/rempart/report", "cmd/rempart/running"}, "it examines a server from outside"},
 	"cmd/rempart/firstrun": {[]string{"cmd/rempart/machine", "cmd/rempart/running"}, "it runs before there is a server"},
 	"cmd/rempart/canary":   {[]string{"cmd/rempart/cli", "cmd/rempart/setup", "cmd/rempart/setup/certificates"}, "it asks servers from outside, and follows control as a server does"},
@@ -104,12 +104,14 @@ var cmdRules = map[string]struct {
 	"cmd/rempart/machine":  {nil, "it reads what the kernel says"},
 	"cmd/rempart/running":  {[]string{"cmd/rempart/setup"}, "it finds a server for any command"},
 	"cmd/rempart/inspect":  {[]string{"cmd/rempart/cli", "cmd/rempart/clientsetup", "cmd/rempart/machine", "cmd/rempart/report", "cmd/rempart/running", "cmd/rempart/setup", "cmd/rempart/setup/certificates", "cmd/rempart/setup/public"}, "commands that examine lists call no control"},
-	"cmd/rempart/setup":    {[]string{"cmd/rempart/report", "cmd/rempart/setup/certificates", "cmd/rempart/setup/reload"}, "parts are made from settings, independent of the command"},
+	"cmd/rempart/setup":    {[]string{"cmd/rempart/report", "cmd/rempart/setup/certificates", "cmd/rempart/setup/descriptors", "cmd/rempart/setup/reload", "cmd/rempart/setup/secrets"}, "parts are made from settings, independent of the command"},
 	"cmd/rempart/cli":      {[]string{"cmd/rempart/report"}, "it does not depend on what a command does"},
 	"cmd/rempart/report":   {nil, "it only describes"},
 
 	"cmd/rempart/setup/certificates":      {[]string{"cmd/rempart/report", "cmd/rempart/setup/certificates/acme", "cmd/rempart/setup/reload"}, "certificates do not depend on the listeners and commands that use them"},
 	"cmd/rempart/setup/reload":            {nil, "it loads any value from any file"},
+	"cmd/rempart/setup/secrets":           {[]string{"cmd/rempart/setup/reload"}, "a secret does not depend on what it is for"},
+	"cmd/rempart/setup/descriptors":       {nil, "the shares depend on the system's limit only"},
 	"cmd/rempart/setup/public":            {[]string{"cmd/rempart/clientsetup", "cmd/rempart/report", "cmd/rempart/setup/reload"}, "the pages do not depend on the listeners that serve them"},
 	"cmd/rempart/setup/certificates/acme": {nil, "it gets certificates, independent of the settings and of who uses them"},
 	"cmd/rempart/clientsetup":             {nil, "it only writes settings of clients, independent of where a server's own settings are"},

@@ -19,6 +19,7 @@ import (
 	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/report"
 	"rempart/cmd/rempart/setup"
+	"rempart/cmd/rempart/setup/descriptors"
 	"rempart/internal/admin"
 	"rempart/internal/config"
 )
@@ -133,7 +134,7 @@ func (k *controlServer) serveMetrics(ctx context.Context, g *errgroup.Group, reg
 	for _, addr := range k.config.MetricsListen {
 		at, err := setup.Web{
 			Addr: addr, Handler: setup.MetricsHandler(addr, admin.New(registry, k.notReady)), Variable: "REMPART_METRICS_LISTEN",
-			Conns: setup.ShareDescriptors(setup.DescriptorLimit()).Web, Log: k.log,
+			Conns: descriptors.Share(descriptors.Limit()).Web, Log: k.log,
 		}.Serve(ctx, g)
 		if err != nil {
 			k.log.Error("a web listener could not be opened; control runs without it", "error", err)

@@ -15,6 +15,7 @@ import (
 	"rempart/blocklist"
 	"rempart/cmd/rempart/setup"
 	"rempart/cmd/rempart/setup/certificates"
+	"rempart/cmd/rempart/setup/descriptors"
 	"rempart/cmd/rempart/setup/public"
 	"rempart/internal/config"
 	"rempart/internal/journal"
@@ -36,7 +37,7 @@ func (k *controlServer) servePortal(ctx context.Context, g *errgroup.Group, regi
 	if err != nil {
 		return err
 	}
-	w := setup.Web{Handler: pages.Portal, Variable: "REMPART_PORTAL_LISTEN", Conns: setup.ShareDescriptors(setup.DescriptorLimit()).Web, Log: k.log}
+	w := setup.Web{Handler: pages.Portal, Variable: "REMPART_PORTAL_LISTEN", Conns: descriptors.Share(descriptors.Limit()).Web, Log: k.log}
 	if len(k.config.Cert) > 0 {
 		own, err := certificates.NewPublic(k.config, k.log)
 		if err != nil {

@@ -25,6 +25,7 @@ import (
 	"rempart/cmd/rempart/setup/certificates"
 	"rempart/cmd/rempart/setup/public"
 	"rempart/cmd/rempart/setup/reload"
+	"rempart/cmd/rempart/setup/secrets"
 	"rempart/internal/appeal"
 	"rempart/internal/config"
 	"rempart/internal/journal"
@@ -99,7 +100,7 @@ func (k *controlServer) openKeys() error {
 		k.log.Info("keys were created; root.key signs which key may do what: store it outside this machine, and put it back only while it is needed", "folder", folder)
 	}
 	for _, name := range []string{signing.RootKey, signing.ControlKey, signing.FeedsKey, signing.DeskKey} {
-		setup.WarnReadable(k.log, "a secret key", k.keys.Path(name))
+		secrets.WarnReadable(k.log, "a secret key", k.keys.Path(name))
 	}
 	k.feeds, err = k.keys.Secret(signing.FeedsKey)
 	return err

@@ -20,6 +20,7 @@ import (
 	"rempart/blocklist/guard"
 	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/setup"
+	"rempart/cmd/rempart/setup/descriptors"
 	"rempart/internal/config"
 	"rempart/internal/hosts"
 	"rempart/internal/journal/mirror"
@@ -88,7 +89,7 @@ func (k *controlServer) serveAPI(ctx context.Context, g *errgroup.Group) error {
 			serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
 		}
 		g.Go(func() error {
-			if err := serve(netutil.LimitListener(l, setup.ShareDescriptors(setup.DescriptorLimit()).API)); !errors.Is(err, http.ErrServerClosed) {
+			if err := serve(netutil.LimitListener(l, descriptors.Share(descriptors.Limit()).API)); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("the operators' API on %s: %w", addr, err)
 			}
 			return nil

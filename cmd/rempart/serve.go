@@ -23,6 +23,7 @@ import (
 	"rempart/blocklist/feed"
 	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/setup"
+	"rempart/cmd/rempart/setup/descriptors"
 	"rempart/cmd/rempart/setup/public"
 	"rempart/internal/admin"
 	"rempart/internal/config"
@@ -65,7 +66,7 @@ type server struct {
 	config      *config.Config
 	log         *slog.Logger
 	progress    *cli.Progress // until the greeting
-	shares      setup.Descriptors
+	shares      descriptors.Shares
 	store       *handover.Store // the process before this one, and the next one
 	handed      handed
 	forward     *setup.Forwarding
@@ -106,7 +107,7 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress
 	s.store = handover.Open(log)
 	s.receive()
 	var err error
-	if s.shares, err = setup.ProcessDescriptors(c.Connections, log); err != nil {
+	if s.shares, err = descriptors.OfProcess(c.Connections, log); err != nil {
 		return nil, err
 	}
 	if s.forward, err = setup.NewForwarding(c, log, s.shares.Questions); err != nil {

@@ -18,8 +18,8 @@ import (
 
 	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/report"
-	"rempart/cmd/rempart/setup"
 	"rempart/cmd/rempart/setup/certificates"
+	"rempart/cmd/rempart/setup/secrets"
 	"rempart/internal/config"
 )
 
@@ -63,7 +63,7 @@ func newAPIClient(o *config.Client, tokenFile string) (*apiClient, error) {
 	if tokenFile != "" {
 		warnSecretFile("the token", tokenFile)
 		var err error
-		if c.token, err = setup.ReadToken(tokenFile); err != nil {
+		if c.token, err = secrets.ReadToken(tokenFile); err != nil {
 			return nil, err
 		}
 	}

@@ -19,7 +19,7 @@ import (
 
 	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/report"
-	"rempart/cmd/rempart/setup"
+	"rempart/cmd/rempart/setup/secrets"
 	"rempart/internal/config"
 	"rempart/internal/pushapi"
 	"rempart/internal/signing"
@@ -167,7 +167,7 @@ func orderSecret(cmd *cobra.Command, root, output string, order pushapi.Order) (
 		}
 		return info, err
 	}
-	f, err := setup.NewSecretFile(output)
+	f, err := secrets.NewFile(output)
 	if err != nil {
 		return nil, fmt.Errorf("--output: %w", err)
 	}
@@ -289,7 +289,7 @@ func readKey(path string) (*signing.SecretKey, error) {
 
 // warnSecretFile writes a warning to standard error if others can read a file that holds a secret.
 func warnSecretFile(what, path string) {
-	if warning := setup.ReadableByOthers(what, path); warning != "" {
+	if warning := secrets.ReadableByOthers(what, path); warning != "" {
 		fmt.Fprintln(cli.Redact(os.Stderr), "rempart: warning:", warning)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/cmd/rempart/setup/secrets"
 	"rempart/internal/config"
 	"rempart/internal/grant"
 	"rempart/internal/web/onward"
@@ -18,7 +19,7 @@ type Continue struct {
 	probe    []byte // REMPART_PROBE, canonical
 	blocks   blocklist.Continuable
 	duration time.Duration
-	keys     *SharedSecrets[*grant.Secrets]
+	keys     *secrets.Shared[*grant.Secrets]
 }
 
 // NewContinue reads the settings and the secrets.
@@ -32,7 +33,7 @@ func NewContinue(c *config.Config, log *slog.Logger) (*Continue, error) {
 	if n.blocks.Categories, unknown = blocklist.ParseCategories(c.ContinueCategories); unknown != "" {
 		return nil, config.Bad("CONTINUE_CATEGORIES", unknown, "not a category: write some of "+strings.Join(blocklist.CategoryNames(), ", "))
 	}
-	n.keys, err = newSharedSecrets("REMPART_CONTINUE_KEY_FILE", c.ContinueKeyFile, log, grant.Parse, grant.Random)
+	n.keys, err = secrets.NewShared("REMPART_CONTINUE_KEY_FILE", c.ContinueKeyFile, log, grant.Parse, grant.Random)
 	return n, err
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"rempart/cmd/rempart/setup/certificates"
 	"rempart/cmd/rempart/setup/reload"
+	"rempart/cmd/rempart/setup/secrets"
 	"rempart/internal/config"
 	"rempart/internal/journal"
 	"rempart/internal/journal/mirror"
@@ -41,7 +42,7 @@ func NewControlSource(c *config.Config, node string, opt EdgeOptions) (*ControlS
 	}
 	token := func() string { return c.ControlToken }
 	if c.ControlTokenFile != "" {
-		file, err := reload.New(opt.Log, "REMPART_CONTROL_TOKEN_FILE", []string{c.ControlTokenFile}, func() (string, error) { return readTokenFile(c.ControlTokenFile) })
+		file, err := reload.New(opt.Log, "REMPART_CONTROL_TOKEN_FILE", []string{c.ControlTokenFile}, func() (string, error) { return secrets.ReadTokenFile(c.ControlTokenFile) })
 		if err != nil {
 			return nil, config.Bad("CONTROL_TOKEN_FILE", c.ControlTokenFile, err.Error())
 		}

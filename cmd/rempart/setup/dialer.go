@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/cmd/rempart/setup/descriptors"
 	"rempart/internal/config"
 )
 
@@ -62,7 +63,7 @@ func NewControlDialer(c *config.Config, log *slog.Logger) (*ControlDialer, error
 	if len(c.Forward) == 0 {
 		return &ControlDialer{contextDialer: system}, nil
 	}
-	f, err := NewForwarding(c, log, ShareDescriptors(DescriptorLimit()).Questions)
+	f, err := NewForwarding(c, log, descriptors.Share(descriptors.Limit()).Questions)
 	if err != nil {
 		return nil, err
 	}

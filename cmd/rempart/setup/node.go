@@ -30,6 +30,9 @@ func NodeName(c *config.Config, log *slog.Logger) string {
 	return name
 }
 
+// maxNodeFile is the largest size of the file of the name, in bytes.
+const maxNodeFile = 4 << 10
+
 func nodeNamePath(c *config.Config) string { return filepath.Join(c.DataDir, "node") }
 
 // StoredNodeName returns the configured name, or the name of an earlier run; "" if there is none.
@@ -37,7 +40,7 @@ func StoredNodeName(c *config.Config) string {
 	if c.Node != "" {
 		return c.Node
 	}
-	data, err := durable.ReadRegular(nodeNamePath(c), maxToken)
+	data, err := durable.ReadRegular(nodeNamePath(c), maxNodeFile)
 	if name := strings.TrimSpace(string(data)); err == nil && len(name) <= 64 {
 		return name
 	}

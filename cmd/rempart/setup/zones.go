@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rempart/blocklist"
+	"rempart/cmd/rempart/setup/secrets"
 	"rempart/internal/config"
 	"rempart/internal/durable"
 	"rempart/internal/journal"
@@ -96,7 +97,7 @@ func tsigKeys(path string) (keys []rpz.Key, err error) {
 		return nil, fmt.Errorf("REMPART_RPZ_KEYS: %w", err)
 	}
 	defer f.Close()
-	lines := bufio.NewScanner(io.LimitReader(f, maxSecretFile))
+	lines := bufio.NewScanner(io.LimitReader(f, secrets.MaxFile))
 	for n := 1; lines.Scan(); n++ {
 		fields := strings.Fields(lines.Text())
 		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {

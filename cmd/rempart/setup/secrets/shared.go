@@ -1,4 +1,4 @@
-package setup
+package secrets
 
 import (
 	"context"
@@ -9,27 +9,27 @@ import (
 	"rempart/internal/durable"
 )
 
-// SharedSecrets are secrets that several servers share by a file, which is loaded again when it changes; without a file, a random one of this process. Its methods
+// Shared are secrets that several servers share by a file, which is loaded again when it changes; without a file, a random one of this process. Its methods
 // are safe for concurrent use.
-type SharedSecrets[T any] struct {
+type Shared[T any] struct {
 	file   *reload.Value[T] // nil without a file
 	random T
 }
 
-// newSharedSecrets reads the file at path, which the variable names; if path is empty, it makes a random secret.
-func newSharedSecrets[T any](variable, path string, log *slog.Logger, parse func(text []byte) (T, error), random func() T) (*SharedSecrets[T], error) {
+// NewShared reads the file at path, which the variable names; if path is empty, it makes a random secret.
+func NewShared[T any](variable, path string, log *slog.Logger, parse func(text []byte) (T, error), random func() T) (*Shared[T], error) {
 	if path == "" {
-		return &SharedSecrets[T]{random: random()}, nil
+		return &Shared[T]{random: random()}, nil
 	}
 	file, err := reload.New(log, variable, []string{path}, func() (T, error) { return readSecrets(path, parse) })
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", variable, err)
 	}
-	return &SharedSecrets[T]{file: file}, nil
+	return &Shared[T]{file: file}, nil
 }
 
 func readSecrets[T any](path string, parse func(text []byte) (T, error)) (none T, err error) {
-	text, err := durable.ReadRegular(path, maxSecretFile)
+	text, err := durable.ReadRegular(path, MaxFile)
 	if err != nil {
 		return none, err
 	}
@@ -41,7 +41,7 @@ func readSecrets[T any](path string, parse func(text []byte) (T, error)) (none T
 }
 
 // Secrets returns the secrets in use.
-func (s *SharedSecrets[T]) Secrets() T {
+func (s *Shared[T]) Secrets() T {
 	if s.file == nil {
 		return s.random
 	}
@@ -49,14 +49,14 @@ func (s *SharedSecrets[T]) Secrets() T {
 }
 
 // Reload reads the file again.
-func (s *SharedSecrets[T]) Reload() {
+func (s *Shared[T]) Reload() {
 	if s.file != nil {
 		s.file.Reload()
 	}
 }
 
 // Run reloads whenever the file changes, until ctx ends.
-func (s *SharedSecrets[T]) Run(ctx context.Context) error {
+func (s *Shared[T]) Run(ctx context.Context) error {
 	if s.file == nil {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package setup
+package secrets
 
 import (
 	"fmt"
@@ -9,8 +9,8 @@ import (
 	"rempart/internal/durable"
 )
 
-// readTokenFile reads the token of a server from a regular file, since it is read again when it changes.
-func readTokenFile(path string) (string, error) {
+// ReadTokenFile reads the token of a server from a regular file, since it is read again when it changes.
+func ReadTokenFile(path string) (string, error) {
 	f, err := durable.OpenRegular(path)
 	if err != nil {
 		return "", fmt.Errorf("the token: %w", err)
@@ -41,5 +41,5 @@ func tokenIn(f io.Reader, path string) (string, error) {
 	return token, nil
 }
 
-// maxToken is the largest size of a file of a token or of a server's name, in bytes.
+// maxToken is the largest size of a file of a token, in bytes.
 const maxToken = 4 << 10
