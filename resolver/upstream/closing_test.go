@@ -292,6 +292,48 @@ func TestForgottenConnectionIsReplaced(t *testing.T) {
 	})
 }
 
+// TestResetConnectionFailsNoQuestion checks that all questions on a connection that the upstream resets before its first answer are answered over other
+// connections, when the budget pays for no repetition.
+func TestResetConnectionFailsNoQuestion(t *testing.T) {
+	const count = 50
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var connections sync.WaitGroup
+	accept := func(serve func(net.Conn)) bool {
+		c, err := l.Accept()
+		if err != nil {
+			return false
+		}
+		connections.Go(func() {
+			defer c.Close()
+			serve(c)
+		})
+		return true
+	}
+	stop := dnstest.Running(t, func(ctx context.Context) error {
+		context.AfterFunc(ctx, func() { l.Close() })
+		accept(func(c net.Conn) {
+			for range count / 2 { // closing with unread queries resets the connection
+				dnstest.ReadFrame(c)
+			}
+			c.(*net.TCPConn).SetLinger(0)
+		})
+		for accept((&server{}).serve) {
+		}
+		return nil
+	})
+	p := newPool(t, nil, "tcp://"+l.Addr().String())
+	p.budget.queries.Store(freeQueries + 1)
+	if failed := crowd(t, p, count, count, 0); failed > 0 {
+		t.Errorf("%d of %d questions failed: %+v", failed, count, p.Stats())
+	}
+	p.group.end()
+	stop()
+	connections.Wait()
+}
+
 // TestMaxTCPQueries checks that no question fails if the upstream is a miekg/dns server, which closes or resets a connection after 128 questions.
 func TestMaxTCPQueries(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

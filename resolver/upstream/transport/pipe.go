@@ -203,9 +203,9 @@ func (p *pipe) end(err error) {
 	s := p.stream
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fin := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-	byPeer := fin || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
-	p.err, p.free = err, fin || errors.Is(err, errUnreadable) || p.answers > 0 && (byPeer || errors.Is(err, errMalformed))
+	byPeer := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	// A peer that closes a connection before it has read all queries resets it, before its first answer too (RFC 1122 section 4.2.2.13).
+	p.err, p.free = err, byPeer || errors.Is(err, errUnreadable) || p.answers > 0 && errors.Is(err, errMalformed)
 	if byPeer && p.answers > 0 && !p.alone && (len(p.pending) > 0 || time.Since(p.last) < closeSoon) {
 		s.bound.closed(p.answers)
 	}
