@@ -27,7 +27,7 @@ type costs struct {
 	BytesPerName       float64 `json:"bytes_per_name"`       // of the set
 	BytesPerAnswer     float64 `json:"bytes_per_answer"`     // of the cache
 	BytesPerConnection float64 `json:"bytes_per_connection"` // idle, over TLS
-	ProcessBytes       float64 `json:"process_bytes"`        // without a set and a cache
+	ProcessBytes       float64 `json:"process_bytes"`        // with a set of a million names, without a cache
 	BytesPerQuery      float64 `json:"bytes_per_query"`      // on the wire, query and answer with their headers, mean
 }
 
@@ -42,7 +42,7 @@ func (d *duration) UnmarshalText(text []byte) error {
 
 func (d duration) seconds() float64 { return time.Duration(d).Seconds() }
 
-// demand is what subscribers ask for, and what must hold.
+// demand is the load that subscribers make, and the failures that the plan must tolerate.
 type demand struct {
 	lines       float64            // subscribers
 	perLine     float64            // queries per second of one line, mean over a day
@@ -56,11 +56,11 @@ type demand struct {
 
 	cores    float64 // of a machine
 	load     float64 // share of the cores that may be busy in the peak
-	sites    int     // in which machines stand
+	sites    int     // where the machines are
 	failures int     // machines that may fail at a time; if there are several sites, one whole site may fail as well
 }
 
-// plan is what the demand takes.
+// plan is the number of machines that a demand needs, and the load of each.
 type plan struct {
 	mean, peak     float64       // queries per second
 	perQuery       time.Duration // CPU time, mean
@@ -68,7 +68,7 @@ type plan struct {
 	machines       int
 	perMachine     float64 // queries per second in the peak, if no machine has failed
 	handshakes     float64 // per second in the peak, over all machines
-	connections    float64 // open in the peak, of one machine when as many failed as may
+	connections    float64 // open in the peak on one machine, when the tolerated failures have happened
 	memory         float64 // bytes of one machine
 	bitsPerMachine float64 // network in the peak, both directions
 }

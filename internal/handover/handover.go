@@ -154,11 +154,11 @@ func (s *Store) Read(name string) *os.File {
 	return f
 }
 
-// Discard closes the descriptors that nobody took, and removes them from the store: this process no longer uses them, for example after a change of its
+// Discard closes the descriptors that this process has not taken, and removes them from the store. There are some, for example, after a change of the settings'
 // addresses.
 func (s *Store) Discard() { s.discard(func(string) bool { return true }) }
 
-// Release does what Discard does, for the names of which is reports true. It waits until they are closed everywhere, and reports whether there were any.
+// Release discards the descriptors with names for which is returns true. It waits until the supervisor has closed them as well, and reports whether there were any.
 func (s *Store) Release(is func(name string) bool) bool {
 	if s.discard(is) == 0 {
 		return false

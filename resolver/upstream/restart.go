@@ -53,8 +53,8 @@ func (p *Pool) awaitRestart(ctx context.Context, wait time.Duration) bool {
 	}
 }
 
-// restartEnds returns a channel that is closed when an upstream is up, or when the last good answer is too old for a restart. One goroutine looks for all
-// questions that wait: there may be thousands.
+// restartEnds returns a channel that is closed when an upstream is up, or when the last good answer is too old for a restart. One goroutine checks the
+// upstreams for all waiting questions: there may be thousands.
 func (p *Pool) restartEnds() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -34,7 +34,7 @@ server does; give it a data folder (REMPART_DATA_DIR) and a name (REMPART_NODE) 
 
 Metrics are served on REMPART_METRICS_LISTEN. Wrong answers are logged. deploy/canary.toml is an example of the file.
 
-Exit code with --once: 0 if every answer was right, 1 if not, 2 on an error.`,
+Exit code with --once: 0 if all is well; 1 if an answer was wrong or missing, if servers disagreed, or if the version of a server was old or could not be read; 2 on an error.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := config.Load()
 			if err != nil {
@@ -70,7 +70,7 @@ Exit code with --once: 0 if every answer was right, 1 if not, 2 on an error.`,
 	return cmd
 }
 
-// run runs rounds until ctx ends, or one. It reports whether all answers of the last round were right.
+// run runs one round if once is true, else rounds until ctx ends. It reports whether the last round found no fault.
 func run(ctx context.Context, c *config.Config, log *slog.Logger, p *plan, roots *x509.CertPool, once bool) (right bool, err error) {
 	ctx, end := context.WithCancel(ctx)
 	defer end()

@@ -31,9 +31,10 @@ func newResults(registry prometheus.Registerer) *results {
 			Help: "Time from question to answer, as the canary sees it.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)}, []string{"node", "transport"}),
 		version: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "rempart_canary_node_version", Help: "Version of the set of each node whose metrics are read."}, []string{"node"}),
 		differ:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "rempart_canary_disputed_names", Help: "Names about which two nodes or transports gave different verdicts in the last round."}),
-		last:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "rempart_canary_last_round_timestamp_seconds", Help: "When the last round ended."}),
+		last:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "rempart_canary_last_round_timestamp_seconds", Help: "When the last round ended; before the end of the first one, when the canary was started."}),
 	}
 	registry.MustRegister(r.answers, r.wrong, r.duration, r.version, r.differ, r.last)
+	r.last.SetToCurrentTime()
 	return r
 }
 

@@ -38,8 +38,8 @@ func Command() *cobra.Command {
 		Long: `Set up Rempart as the DNS server of a home network. It shows which program uses port 53, asks for the address of the warning page, the resolvers and the lists, writes
 the settings, starts the service, and proves with a query that a test name is blocked.
 
-A file that exists is only replaced after a question, and is kept beside the new one, with ".old" behind its name. With --yes nothing is asked: each answer is its
-default or its flag, and files that exist stay, unless --force replaces them. Run it as root.`,
+Setup asks before it replaces a file that was changed since its installation, and keeps the old file beside the new one, with ".old" behind its name. With --yes it asks
+nothing: each answer is its default or its flag, and changed files stay, unless --force replaces them. Run it as root.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s := &session{options: o, dialog: newDialog(cmd.InOrStdin(), cmd.OutOrStdout(), o.yes), system: newSystem()}
 			return s.run(cmd.Context())
@@ -47,7 +47,7 @@ default or its flag, and files that exist stay, unless --force replaces them. Ru
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.yes, "yes", false, "ask nothing, for scripts")
-	f.BoolVar(&o.force, "force", false, "with --yes: replace files that exist, and keep them with \".old\" behind their names")
+	f.BoolVar(&o.force, "force", false, "with --yes: replace changed files too, and keep them with \".old\" behind their names")
 	f.BoolVar(&o.noStart, "no-start", false, "write the files only")
 	f.StringVar(&o.dir, "dir", filepath.Dir(running.SettingsFile), "folder of the files")
 	f.StringVar(&o.listen, "listen", ":53", "addresses on which Rempart answers (REMPART_LISTEN)")
@@ -64,7 +64,7 @@ type session struct {
 	system system
 }
 
-// plan is what the answers lead to.
+// plan holds the settings that the answers determine.
 type plan struct {
 	page      string
 	upstreams string // empty: those of this machine
@@ -110,7 +110,7 @@ func (s *session) run(ctx context.Context) (err error) {
 	return s.proveStart(ctx)
 }
 
-// proveStart asks the new server.
+// proveStart checks that the new server blocks a test name.
 func (s *session) proveStart(ctx context.Context) error {
 	at := "127.0.0.1:53"
 	if addr, err := netip.ParseAddrPort(s.listen); err == nil && !addr.Addr().IsUnspecified() {
@@ -145,7 +145,7 @@ func (s *session) askForPort() (frees bool, err error) {
 	return yes, err
 }
 
-// questions asks for what the settings depend on.
+// questions asks for the page's address, the resolvers and the lists.
 func (s *session) questions() (p plan, err error) {
 	page := s.page
 	if page == "" {

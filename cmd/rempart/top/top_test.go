@@ -60,7 +60,7 @@ func TestViewShowsRates(t *testing.T) {
 	now.status.Problems = []string{"the disk is full"}
 	text := strings.Join(view(now, sampleAt(t, 0, before), terminalStyle, 1), "\n")
 	for _, want := range []string{
-		"queries   100/s, of them 10/s blocked (10 %)", "half within 1ms, 95 % within 1ms, 99 % within 10ms", "cache     90 % of its questions hit",
+		"queries   100/s, of them 10/s blocked (10 %)", "half within 1ms, 95 % within 1ms, 99 % within 10ms", "cache     90 % hits, 0 B of 0 B used",
 		"\x1b[31mudp://192.0.2.1  down", "\x1b[31mbad", "and 1 other list", "problem: the disk is full", "version 7",
 	} {
 		if !strings.Contains(text, want) {

@@ -44,7 +44,7 @@ func header(b *strings.Builder, s sample, st style) {
 	fmt.Fprintf(b, "%srempart %s%s, running for %s, %s by %s, version %d\n", st.bold, cli.Printable(s.status.Version), st.plain, report.Age(s.at.Sub(s.status.Started)), mode,
 		report.Count(s.status.Set.Names, "name"), s.status.Set.Version)
 	if c := s.status.Control; c != nil {
-		fmt.Fprintf(b, "control %s: version %d of %d, heard %s ago\n", cli.Printable(c.URL), c.Version, c.Newest, report.Age(c.Heard))
+		fmt.Fprintf(b, "control %s: version %d of %d, last contact %s ago\n", cli.Printable(c.URL), c.Version, c.Newest, report.Age(c.Heard))
 	}
 	b.WriteString("\n")
 }
@@ -68,7 +68,7 @@ func traffic(b *strings.Builder, s, before sample) {
 	}
 	fmt.Fprintf(b, "answers   %s\n", strings.Join(parts, ", "))
 	hit, miss := s.rate(before, hits), s.rate(before, misses)
-	fmt.Fprintf(b, "cache     %s of its questions hit, %s of %s, %s\n", percent(hit, hit+miss), report.Bytes(int64(s.sum("rempart_cache_bytes"))),
+	fmt.Fprintf(b, "cache     %s hits, %s of %s used, %s\n", percent(hit, hit+miss), report.Bytes(int64(s.sum("rempart_cache_bytes"))),
 		report.Bytes(int64(s.sum("rempart_cache_limit_bytes"))), report.Count(int(s.sum("rempart_cache_entries")), "answer"))
 	fmt.Fprintf(b, "overload  %s refused, %s dropped by the kernel, %s limited; %s stale\n\n", perSecond(s.rate(before, "rempart_queries_shed_total")),
 		perSecond(s.rate(before, "rempart_udp_receive_drops_total")), perSecond(s.rate(before, "rempart_udp_answers_limited_total")),
