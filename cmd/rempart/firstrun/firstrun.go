@@ -247,9 +247,10 @@ func (s *session) replace(name, text string) error {
 	if isFresh(name, before) {
 		return s.write(name, text)
 	}
+	old := s.unused(name + ".old")
 	yes := s.force
 	if !s.yes {
-		if yes, err = s.confirm(fmt.Sprintf("%s exists. Replace it, and keep it as %s.old?", s.file(name), name), false); err != nil {
+		if yes, err = s.confirm(fmt.Sprintf("%s exists. Replace it, and keep it as %s?", s.file(name), old), false); err != nil {
 			return err
 		}
 	}
@@ -257,10 +258,21 @@ func (s *session) replace(name, text string) error {
 		s.say("%s stays as it is", s.file(name))
 		return nil
 	}
-	if err := durable.WriteBytes(s.file(name)+".old", before); err != nil {
+	if err := durable.WriteBytes(s.file(old), before); err != nil {
 		return err
 	}
 	return s.write(name, text)
+}
+
+// unused returns name if there is no such file, else name with a number behind it: a file that an earlier setup kept is not overwritten.
+func (s *session) unused(name string) string {
+	free := name
+	for n := 2; ; n++ {
+		if _, err := os.Lstat(s.file(free)); err != nil {
+			return free
+		}
+		free = fmt.Sprintf("%s%d", name, n)
+	}
 }
 
 // settingsFile is the name of running.SettingsFile.

@@ -91,6 +91,11 @@ func TestFilesStay(t *testing.T) {
 	if !strings.Contains(read(t, dir, "rempart.env"), "REMPART_LISTEN=:53\n") || read(t, dir, "allow.txt") != "mine.example\n" {
 		t.Error("the settings were not replaced, or the allowed names were")
 	}
+	write(t, "REMPART_LISTEN=:5301\n", dir, "rempart.env")
+	if _, _, err := attempt(t, options{dir: dir, noStart: true, yes: true, force: true}, t.TempDir()); err != nil || read(t, dir, "rempart.env.old") != "REMPART_LISTEN=:5300\n" ||
+		read(t, dir, "rempart.env.old2") != "REMPART_LISTEN=:5301\n" {
+		t.Errorf("replaced again: %v", err)
+	}
 }
 
 // TestFreshFilesAreReplaced checks that setup replaces the files of a package without a question, as long as nobody changed them.
