@@ -19,6 +19,7 @@ import (
 	"rempart/cmd/rempart/setup/public"
 	"rempart/internal/config"
 	"rempart/internal/journal"
+	"rempart/internal/journal/publish"
 	"rempart/internal/web/lookup"
 	"rempart/internal/web/portal"
 )
@@ -83,7 +84,7 @@ func (k *controlServer) history(ctx context.Context, name string) ([]portal.Even
 	ctx, cancel := context.WithTimeout(ctx, historyTimeout)
 	defer cancel()
 	var events []portal.Event
-	err := k.control.History(ctx, name, func(e journal.HistoryEntry) error {
+	err := k.control.History(ctx, name, func(e publish.HistoryEntry) error {
 		if !e.Applied || !e.Change.AppliesEverywhere() {
 			return nil
 		}

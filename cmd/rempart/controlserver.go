@@ -30,6 +30,7 @@ import (
 	"rempart/internal/config"
 	"rempart/internal/journal"
 	"rempart/internal/journal/mirror"
+	"rempart/internal/journal/publish"
 	"rempart/internal/journal/stream"
 	"rempart/internal/pushapi"
 	"rempart/internal/signing"
@@ -42,7 +43,7 @@ type controlServer struct {
 	keys    *signing.Keys
 	feeds   *signing.SecretKey
 	stream  *stream.Stream
-	control *journal.Control
+	control *publish.Control
 	api     atomic.Pointer[pushapi.API]   // nil until the API is open
 	rpz     *setup.Zones                  // nil without policy zones
 	secure  *certificates.API             // nil: without TLS
@@ -134,7 +135,7 @@ func (k *controlServer) openJournal(ctx context.Context, again restart) error {
 	if err != nil {
 		return err
 	}
-	k.control, err = journal.NewControl(journal.ControlConfig{
+	k.control, err = publish.New(publish.Config{
 		Stream: k.stream, Key: key, Ring: ring.Sealed, Trust: ring.RootKeys, Dir: filepath.Join(k.config.DataDir, "control"), Log: k.log,
 		Above: func() uint64 { return max(again.above, k.lists.Set().View().Version()) }, NewEpoch: again.above > 0, Recover: again.from,
 		First: func(w io.Writer, info blocklist.Info) error {
@@ -247,7 +248,7 @@ func (k *controlServer) whole() *blocklist.View {
 
 // renew publishes a version without changes, because zones change only together with the version.
 func (k *controlServer) renew(ctx context.Context) {
-	if _, err := k.control.Publish(ctx, journal.Draft{Kind: journal.RecordRenew, By: "time"}); err != nil && ctx.Err() == nil {
+	if _, err := k.control.Publish(ctx, publish.Draft{Kind: journal.RecordRenew, By: "time"}); err != nil && ctx.Err() == nil {
 		k.log.Warn("publishing a version for listings that started or expired failed; policy zones show them with the next change", "err", err)
 	}
 }

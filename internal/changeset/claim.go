@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"rempart/internal/journal"
+	"rempart/internal/journal/publish"
 	"rempart/internal/journal/stream"
 )
 
@@ -81,7 +81,7 @@ func (l *Lifecycle) resolve(ctx context.Context, r *Stored) (unpublished bool, e
 	if err != nil {
 		return false, Fail("the journal cannot be read", err)
 	}
-	published := journal.Receipt{Version: record.Version, Time: record.Time}
+	published := publish.Receipt{Version: record.Version, Time: record.Time}
 	if err := r.markPublished(published, l.newStage(set, published)); err != nil {
 		return false, err
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rempart/internal/journal"
+	"rempart/internal/journal/publish"
 	"rempart/internal/journal/stream"
 )
 
@@ -16,7 +17,7 @@ func (l *Lifecycle) SetEnforcement(ctx context.Context, kind journal.RecordKind,
 	if st := l.cfg.Control.State(); st.Suspended == (kind == journal.RecordSuspend) {
 		return st.Version, nil
 	}
-	published, err := l.publish(ctx, journal.Draft{Kind: kind, By: by.Token, Reason: reason})
+	published, err := l.publish(ctx, publish.Draft{Kind: kind, By: by.Token, Reason: reason})
 	if err != nil {
 		return 0, Fail("it is not known whether the record was published", err)
 	}
@@ -27,7 +28,7 @@ func (l *Lifecycle) SetEnforcement(ctx context.Context, kind journal.RecordKind,
 }
 
 // createEnforcementReceipt writes the receipt of a suspension or its end, so that it is listed with its author and reason.
-func (l *Lifecycle) createEnforcementReceipt(ctx context.Context, kind journal.RecordKind, by, reason string, published journal.Receipt) error {
+func (l *Lifecycle) createEnforcementReceipt(ctx context.Context, kind journal.RecordKind, by, reason string, published publish.Receipt) error {
 	r := &Stored{Receipt: Receipt{
 		ID: fmt.Sprintf("%s-%d", kind, published.Version), Kind: string(kind), State: Published, Version: published.Version,
 		Time: time.UnixMilli(published.Time).UTC(), By: by, Comment: reason,

@@ -8,14 +8,14 @@ import (
 	"time"
 
 	"rempart/blocklist/guard"
-	"rempart/internal/journal"
+	"rempart/internal/journal/publish"
 	"rempart/internal/journal/stream"
 	"rempart/internal/signing"
 )
 
 // Config configures a Lifecycle. All fields are required.
 type Config struct {
-	Control    *journal.Control
+	Control    *publish.Control
 	Desk       *signing.SecretKey            // signs change sets that no author signed; an author in the key ring
 	Guards     func() (*guard.Guards, error) // returns the guards by which changes are judged
 	Fleet      Fleet

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rempart/internal/journal"
+	"rempart/internal/journal/publish"
 	"rempart/internal/signing"
 )
 
@@ -55,10 +56,10 @@ func (l *Lifecycle) publishUpload(ctx context.Context, u *Upload, r *Stored) err
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit) // the end of the call must not interrupt a publication
 	defer cancel()
 	published, err := l.append(ctx, u, r)
-	if errors.Is(err, journal.ErrRefused) {
+	if errors.Is(err, publish.ErrRefused) {
 		return l.markRefused(ctx, r, err)
 	}
-	if errors.Is(err, journal.ErrDamaged) { // detected since the call began; nothing was appended
+	if errors.Is(err, publish.ErrDamaged) { // detected since the call began; nothing was appended
 		return NewError(Damaged, "", err.Error())
 	}
 	if err != nil {
@@ -92,25 +93,25 @@ func (l *Lifecycle) markRefused(ctx context.Context, r *Stored, cause error) err
 }
 
 // append publishes an upload as a record or, if it is large, as a snapshot.
-func (l *Lifecycle) append(ctx context.Context, u *Upload, r *Stored) (journal.Receipt, error) {
+func (l *Lifecycle) append(ctx context.Context, u *Upload, r *Stored) (publish.Receipt, error) {
 	if u.isSmall() {
 		payload, err := u.payload()
 		if err != nil {
-			return journal.Receipt{}, err
+			return publish.Receipt{}, err
 		}
 		body := append(signing.SealHead(signing.KindChanges, u.signatures), payload...)
-		return l.publish(ctx, journal.Draft{Kind: journal.RecordChanges, By: r.By, Approved: r.Approved, Refused: u.skip, Body: body})
+		return l.publish(ctx, publish.Draft{Kind: journal.RecordChanges, By: r.By, Approved: r.Approved, Refused: u.skip, Body: body})
 	}
 	digest, err := u.sum()
 	if err != nil {
-		return journal.Receipt{}, err
+		return publish.Receipt{}, err
 	}
 	object, err := l.cfg.Control.PutChangeSet(ctx, u.file)
 	if err != nil {
-		return journal.Receipt{}, err
+		return publish.Receipt{}, err
 	}
 	large := &journal.LargeChangeSet{ChangeSet: *u.set, Count: u.accepted, Object: object, Digest: digest, Signatures: u.signatures, Refused: u.skip}
-	published, err := l.cfg.Control.PublishSnapshot(ctx, journal.SnapshotDraft{By: r.By, Approved: r.Approved, Changes: large, Compile: func(w io.Writer, st *journal.State) error {
+	published, err := l.cfg.Control.PublishSnapshot(ctx, publish.SnapshotDraft{By: r.By, Approved: r.Approved, Changes: large, Compile: func(w io.Writer, st *journal.State) error {
 		view, err := journal.Apply(st.View(), u.set, u.changes())
 		if err == nil {
 			err = view.Compact(w, view.Info())
@@ -129,10 +130,10 @@ func (l *Lifecycle) append(ctx context.Context, u *Upload, r *Stored) (journal.R
 }
 
 // publish appends a record. Calls wait for their turn: behind a slow journal, a call fails before its client gives up.
-func (l *Lifecycle) publish(ctx context.Context, d journal.Draft) (journal.Receipt, error) {
+func (l *Lifecycle) publish(ctx context.Context, d publish.Draft) (publish.Receipt, error) {
 	leave, err := l.records.Enter(ctx, "the journal is slow, and other calls are waiting to publish")
 	if err != nil {
-		return journal.Receipt{}, err
+		return publish.Receipt{}, err
 	}
 	defer leave()
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), smallTime)

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"rempart/internal/journal"
+	"rempart/internal/journal/publish"
 )
 
 // Receipt is the state and history of a change set in the format of the API.
@@ -134,7 +134,7 @@ func (r *Stored) apply(e Event) error {
 
 // markPublished applies Publish or PublishStaged, as the journal's record says. stage is the progress of a staged change set,
 // nil for another one.
-func (r *Stored) markPublished(j journal.Receipt, stage *Stage) error {
+func (r *Stored) markPublished(j publish.Receipt, stage *Stage) error {
 	if stage == nil {
 		return r.recordVersion(Publish, j, nil)
 	}
@@ -142,14 +142,14 @@ func (r *Stored) markPublished(j journal.Receipt, stage *Stage) error {
 }
 
 // markRecovered applies RecoverPublished or RecoverStaged, as markPublished does for a change set that was pushed here.
-func (r *Stored) markRecovered(j journal.Receipt, stage *Stage) error {
+func (r *Stored) markRecovered(j publish.Receipt, stage *Stage) error {
 	if stage == nil {
 		return r.recordVersion(RecoverPublished, j, nil)
 	}
 	return r.recordVersion(RecoverStaged, j, stage)
 }
 
-func (r *Stored) recordVersion(e Event, j journal.Receipt, stage *Stage) error {
+func (r *Stored) recordVersion(e Event, j publish.Receipt, stage *Stage) error {
 	if err := r.apply(e); err != nil {
 		return err
 	}

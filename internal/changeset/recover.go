@@ -7,12 +7,13 @@ import (
 	"strings"
 
 	"rempart/internal/journal"
+	"rempart/internal/journal/publish"
 	"rempart/internal/journal/stream"
 )
 
 // Recover writes the receipts of records that were recovered into the journal, oldest first. A restored backup does not have these
 // receipts.
-func (l *Lifecycle) Recover(ctx context.Context, all []journal.Recovered) error {
+func (l *Lifecycle) Recover(ctx context.Context, all []publish.Recovered) error {
 	for i := range all {
 		if err := l.recoverOne(ctx, &all[i]); err != nil {
 			return fmt.Errorf("receipt of version %d: %w", all[i].Record.Version, err)
@@ -21,9 +22,9 @@ func (l *Lifecycle) Recover(ctx context.Context, all []journal.Recovered) error 
 	return nil
 }
 
-func (l *Lifecycle) recoverOne(ctx context.Context, one *journal.Recovered) error {
+func (l *Lifecycle) recoverOne(ctx context.Context, one *publish.Recovered) error {
 	record := &one.Record
-	published := journal.Receipt{Version: record.Version, Time: record.Time}
+	published := publish.Receipt{Version: record.Version, Time: record.Time}
 	switch record.Kind {
 	case journal.RecordSuspend, journal.RecordResume:
 		return l.createEnforcementReceipt(ctx, record.Kind, record.By, record.Reason, published)
@@ -43,7 +44,7 @@ func (l *Lifecycle) recoverOne(ctx context.Context, one *journal.Recovered) erro
 	return l.recoverSet(ctx, one, published)
 }
 
-func (l *Lifecycle) recoverSet(ctx context.Context, one *journal.Recovered, published journal.Receipt) error {
+func (l *Lifecycle) recoverSet(ctx context.Context, one *publish.Recovered, published publish.Receipt) error {
 	r := &Stored{Receipt: Receipt{
 		ID: one.ChangeSet.ID, By: one.Record.By, Approved: one.Record.Approved, Comment: one.ChangeSet.Comment, Accepted: one.Count, Refusals: len(one.Record.Refused),
 	}, Audience: Audience{All: true}}

@@ -6,10 +6,11 @@ import (
 	"slices"
 
 	"rempart/internal/journal"
+	"rempart/internal/journal/publish"
 )
 
 // newStage returns the stage of a change set after its publication, nil if the change set is not staged.
-func (l *Lifecycle) newStage(set *journal.ChangeSet, published journal.Receipt) *Stage {
+func (l *Lifecycle) newStage(set *journal.ChangeSet, published publish.Receipt) *Stage {
 	if set.Stage == nil {
 		return nil
 	}
@@ -32,7 +33,7 @@ func (l *Lifecycle) Advance(ctx context.Context, id string, by By) (*Result, err
 func canAdvance(r *Stored) error { return r.check(Advance) }
 
 func (l *Lifecycle) advance(ctx context.Context, r *Stored, by By) error {
-	published, err := l.publish(ctx, journal.Draft{Kind: journal.RecordAdvance, By: by.Token, ChangeSetID: r.ID})
+	published, err := l.publish(ctx, publish.Draft{Kind: journal.RecordAdvance, By: by.Token, ChangeSetID: r.ID})
 	if err != nil {
 		return err
 	}

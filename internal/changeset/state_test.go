@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"rempart/internal/journal"
+	"rempart/internal/journal/publish"
 )
 
 // allStates and allEvents are all states and events of the table.
@@ -179,7 +179,7 @@ func TestReceiptTakesStateOfTable(t *testing.T) {
 
 // TestStepsSetReceiptFields checks the fields that the named steps of a receipt set.
 func TestStepsSetReceiptFields(t *testing.T) {
-	published := journal.Receipt{Version: 7, Time: 1_700_000_000_000}
+	published := publish.Receipt{Version: 7, Time: 1_700_000_000_000}
 	at := time.UnixMilli(published.Time).UTC()
 
 	r := stored(Pending)

@@ -20,7 +20,7 @@ const (
 	// MaxAge is how long after its creation a change set may be published.
 	MaxAge = 7 * 24 * time.Hour
 
-	maxSources = 1000
+	MaxSources = 1000
 )
 
 // ErrChanges is wrapped by every error that refuses a change set.
@@ -63,7 +63,7 @@ func ParseChangeSet(line []byte) (*ChangeSet, error) {
 		return nil, fmt.Errorf("%w: time: must be the time of creation in Unix seconds", ErrChanges)
 	case s.Stage != nil && (!(s.Stage.Share > 0 && s.Stage.Share < 1) || s.Stage.Seconds < 1 || s.Stage.Seconds > 30*24*3600):
 		return nil, fmt.Errorf("%w: stage: a share between 0 and 1, and 1 second to 30 days", ErrChanges)
-	case len(s.Comment) > 1000 || len(s.Sources) > maxSources:
+	case len(s.Comment) > 1000 || len(s.Sources) > MaxSources:
 		return nil, fmt.Errorf("%w: comment or sources: too long", ErrChanges)
 	}
 	return &s, nil

@@ -7,7 +7,7 @@ import (
 	"rempart/blocklist"
 )
 
-// This file holds the rules by which a change, an advance and an expiry alter the operators' claims about a name. State applies them to all names at once, Undo
+// This file holds the rules by which a change, an advance and an expiry alter the operators' claims about a name. State applies them to all names at once, Undoer
 // to the history of each name of a change set.
 
 // replaces reports whether no part of an earlier change of the same name, with the given scope, stays in effect where c applies.
@@ -32,8 +32,8 @@ func (s Scoped) renews(o Scoped) bool {
 	return s.Share == 0 && overrides(s.Change, o.Change) && slices.Equal(s.Change.Countries, o.Change.Countries) && slices.Equal(s.Change.Operators, o.Change.Operators)
 }
 
-// expired reports whether the change expired by that time (Unix seconds).
-func (s Scoped) expired(at int64) bool { return s.Change.Expiry != 0 && s.Change.Expiry <= at }
+// Expired reports whether the change expired by that time (Unix seconds).
+func (s Scoped) Expired(at int64) bool { return s.Change.Expiry != 0 && s.Change.Expiry <= at }
 
 // scopedList holds the changes that are in effect on some nodes only, oldest first. Each is newer than the changes for all nodes that it overrides. Methods
 // return a new list and leave the receiver unchanged, except add and without.
@@ -81,10 +81,10 @@ func (l scopedList) isStaged(changeSetID string) bool {
 
 // expire returns the list without the changes that expired by that time (Unix seconds). The changes that they overrode are in effect again.
 func (l scopedList) expire(at int64) scopedList {
-	if !slices.ContainsFunc(l, func(s Scoped) bool { return s.expired(at) }) {
+	if !slices.ContainsFunc(l, func(s Scoped) bool { return s.Expired(at) }) {
 		return l
 	}
-	return slices.DeleteFunc(slices.Clone(l), func(s Scoped) bool { return s.expired(at) })
+	return slices.DeleteFunc(slices.Clone(l), func(s Scoped) bool { return s.Expired(at) })
 }
 
 // add appends a change and removes the changes that it renews. It modifies the list, which must belong to the caller.
@@ -117,6 +117,27 @@ func (l scopedList) without(c Change) (left scopedList) {
 		}
 	}
 	return left
+}
+
+// RemainingScoped returns the scoped changes that stay in effect after a large change set. before holds the scoped changes at the time when the change set was
+// made: changes published after that override the change set. overriding holds the changes of the change set that replace scoped changes.
+func RemainingScoped(now, before []Scoped, overriding []Change) []Scoped {
+	known := map[string]bool{}
+	for _, s := range before {
+		known[s.ChangeSetID] = true
+	}
+	var older, newer scopedList
+	for _, s := range now {
+		if known[s.ChangeSetID] {
+			older = append(older, s)
+		} else {
+			newer = append(newer, s)
+		}
+	}
+	for _, c := range overriding {
+		older = older.without(c)
+	}
+	return append(older, newer...)
 }
 
 // nameClaims holds the operators' claims about one name after one record.

@@ -1,7 +1,6 @@
 package journal_test
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -10,29 +9,13 @@ import (
 
 	"rempart/blocklist"
 	"rempart/internal/journal"
+	"rempart/internal/journal/journaltest"
 )
-
-// flipBit changes one bit of the file, in the bytes that hold the text.
-func flipBit(t *testing.T, path, text string) {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := bytes.Index(data, []byte(text))
-	if at < 0 {
-		t.Fatalf("%s does not hold %q", path, text)
-	}
-	data[at] ^= 4
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // stoppedEdge is a stopped edge that has n0.example to n19.example in force by records in its file of records.
 type stoppedEdge struct {
-	keys    *keys
-	control *control
+	keys    *journaltest.Keys
+	control *journaltest.Control
 	dir     string
 	tail    string
 	version uint64
@@ -40,27 +23,27 @@ type stoppedEdge struct {
 
 func stopEdge(t *testing.T) *stoppedEdge {
 	t.Helper()
-	k, dir := newKeys(t), t.TempDir()
-	s := &stoppedEdge{keys: k, dir: filepath.Join(dir, "e"), control: startControl(t, k, filepath.Join(dir, "c"), nil)}
+	k, dir := journaltest.NewKeys(t), t.TempDir()
+	s := &stoppedEdge{keys: k, dir: filepath.Join(dir, "e"), control: journaltest.StartControl(t, k, filepath.Join(dir, "c"), nil)}
 	first := s.control.State().Version
-	e := startEdge(t, k, s.dir, fromStream(s.control, "e"), journal.Node{ID: "e"})
-	e.reaches(t, first)
+	e := journaltest.StartEdge(t, k, s.dir, journaltest.FromStream(s.control, "e"), journal.Node{ID: "e"})
+	e.Reaches(t, first)
 	for i := range 20 {
-		s.version = s.control.push(t, k.set(t, fmt.Sprint("push", i), block(fmt.Sprintf("n%d.example", i)))).Version
+		s.version = s.control.Push(t, k.Set(t, fmt.Sprint("push", i), journaltest.Block(fmt.Sprintf("n%d.example", i)))).Version
 	}
-	e.reaches(t, s.version)
-	e.stop()
+	e.Reaches(t, s.version)
+	e.Stop()
 	s.tail = filepath.Join(s.dir, fmt.Sprint("tail-", first))
 	return s
 }
 
 // restart starts the edge without control, and returns the number of names that it blocks.
-func (s *stoppedEdge) restart(t *testing.T) (*edge, int) {
+func (s *stoppedEdge) restart(t *testing.T) (*journaltest.Edge, int) {
 	t.Helper()
-	e := startEdge(t, s.keys, s.dir, offline{}, journal.Node{ID: "e"})
+	e := journaltest.StartEdge(t, s.keys, s.dir, journaltest.Offline{}, journal.Node{ID: "e"})
 	n := 0
 	for i := range 20 {
-		if judge(t, e.Set().View(), fmt.Sprintf("n%d.example", i)) == blocklist.BlockedBy {
+		if journaltest.Judge(t, e.Set().View(), fmt.Sprintf("n%d.example", i)) == blocklist.BlockedBy {
 			n++
 		}
 	}
@@ -117,20 +100,20 @@ func TestEdgeStartsWithDamagedRecords(t *testing.T) {
 				if lost := e.Health().Lost; (lost == s.version) != (c.blocks < 20) {
 					t.Errorf("version %d is lost, with %d names", lost, n)
 				}
-				e.stop()
+				e.Stop()
 			}
 			aside, _ := filepath.Glob(filepath.Join(s.dir, "damaged-*"))
 			if len(aside) != c.aside {
 				t.Errorf("set aside: %v, want %d files", aside, c.aside)
 			}
-			e := startEdge(t, s.keys, s.dir, fromStream(s.control, "e"), journal.Node{ID: "e"})
-			e.reaches(t, s.version)
+			e := journaltest.StartEdge(t, s.keys, s.dir, journaltest.FromStream(s.control, "e"), journal.Node{ID: "e"})
+			e.Reaches(t, s.version)
 			if lost := e.Health().Lost; lost != 0 {
 				t.Errorf("version %d is still lost after the edge reached control again", lost)
 			}
-			after := s.control.push(t, s.keys.set(t, "after", block("after.example"))).Version
-			e.reaches(t, after)
-			e.stop()
+			after := s.control.Push(t, s.keys.Set(t, "after", journaltest.Block("after.example"))).Version
+			e.Reaches(t, after)
+			e.Stop()
 			e, n := s.restart(t)
 			if n != 20 || e.State().Version != after {
 				t.Errorf("after the edge reached control again and was restarted: %d names, version %d", n, e.State().Version)
@@ -142,24 +125,24 @@ func TestEdgeStartsWithDamagedRecords(t *testing.T) {
 // TestEdgeStartsWithDamagedState checks that an edge starts from the previous state, with all records after it.
 func TestEdgeStartsWithDamagedState(t *testing.T) {
 	s := stopEdge(t)
-	e := startEdge(t, s.keys, s.dir, fromStream(s.control, "e"), journal.Node{ID: "e"})
-	load := s.control.list(t, "listed.example")
-	e.reaches(t, load.Version)
-	last := s.control.push(t, s.keys.set(t, "last", block("last.example"))).Version
-	e.reaches(t, last)
-	e.stop()
-	flipBit(t, filepath.Join(s.dir, "state"), `"Epoch"`)
+	e := journaltest.StartEdge(t, s.keys, s.dir, journaltest.FromStream(s.control, "e"), journal.Node{ID: "e"})
+	load := s.control.List(t, "listed.example")
+	e.Reaches(t, load.Version)
+	last := s.control.Push(t, s.keys.Set(t, "last", journaltest.Block("last.example"))).Version
+	e.Reaches(t, last)
+	e.Stop()
+	journaltest.FlipBit(t, filepath.Join(s.dir, "state"), `"Epoch"`)
 	for range 2 {
 		e, n := s.restart(t)
 		if n != 20 {
 			t.Errorf("%d names are blocked", n)
 		}
-		wantVerdict(t, e.Set().View(), "last.example", blocklist.BlockedBy)
-		e.stop()
+		journaltest.WantVerdict(t, e.Set().View(), "last.example", blocklist.BlockedBy)
+		e.Stop()
 	}
-	e = startEdge(t, s.keys, s.dir, fromStream(s.control, "e"), journal.Node{ID: "e"})
-	e.reaches(t, last)
-	wantVerdict(t, e.Set().View(), "listed.example", blocklist.BlockedBy)
+	e = journaltest.StartEdge(t, s.keys, s.dir, journaltest.FromStream(s.control, "e"), journal.Node{ID: "e"})
+	e.Reaches(t, last)
+	journaltest.WantVerdict(t, e.Set().View(), "listed.example", blocklist.BlockedBy)
 }
 
 func TestRemovedRecordsAreReported(t *testing.T) {
@@ -171,5 +154,5 @@ func TestRemovedRecordsAreReported(t *testing.T) {
 	if lost := e.Health().Lost; lost != s.version {
 		t.Errorf("version %d is lost, want %d", lost, s.version)
 	}
-	e.stop()
+	e.Stop()
 }

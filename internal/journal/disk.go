@@ -19,15 +19,13 @@ import (
 )
 
 const (
-	stateName      = "state"          // position in the journal, and the snapshot that the state starts from
-	previousName   = "state.previous" // the state before the last snapshot
-	snapshotSuffix = ".snapshot"
-	overlaySuffix  = ".overlay"
-	tailPrefix     = "tail-" // followed by the version of the state; holds the records after that state, as received
-	newSuffix      = ".new"
-	maxStateFile   = 64 << 20
-	maxObject      = 16 << 30
-	maxOverlay     = 512 << 20
+	stateName    = "state"          // position in the journal, and the snapshot that the state starts from
+	previousName = "state.previous" // the state before the last snapshot
+	tailPrefix   = "tail-"          // followed by the version of the state; holds the records after that state, as received
+	newSuffix    = ".new"
+	maxStateFile = 64 << 20
+	maxObject    = 16 << 30
+	maxOverlay   = 512 << 20
 )
 
 // disk holds a follower's folder: a snapshot, the position in the journal, and the records after the snapshot. Everything is checked again when it is read. It
@@ -122,14 +120,14 @@ func (d *disk) loadState(name string, trust []signing.PublicKey) (*persistedStat
 
 // open maps a snapshot and applies its overlay. The mapping is freed with the last view of it.
 func (d *disk) open(announced *Snapshot) (*blocklist.View, error) {
-	f, err := setfile.Open(d.objectPath(announced.Object, snapshotSuffix))
+	f, err := setfile.Open(d.objectPath(announced.Object, SnapshotSuffix))
 	switch {
 	case err != nil:
 		return nil, err
 	case announced.Overlay == nil:
 		return f.View, nil
 	}
-	return setfile.Under(f.View, d.objectPath(*announced.Overlay, overlaySuffix), maxOverlay)
+	return setfile.Under(f.View, d.objectPath(*announced.Overlay, OverlaySuffix), maxOverlay)
 }
 
 // retain prevents a snapshot's objects from being removed before the snapshot is in force, until each call was followed by a call of release.
@@ -233,9 +231,9 @@ func (d *disk) tailPath(version uint64) string {
 
 // removeSnapshot removes a damaged snapshot, so that it is fetched again.
 func (d *disk) removeSnapshot(s *Snapshot) error {
-	err := os.Remove(d.objectPath(s.Object, snapshotSuffix))
+	err := os.Remove(d.objectPath(s.Object, SnapshotSuffix))
 	if s.Overlay != nil {
-		err = errors.Join(err, os.Remove(d.objectPath(*s.Overlay, overlaySuffix)))
+		err = errors.Join(err, os.Remove(d.objectPath(*s.Overlay, OverlaySuffix)))
 	}
 	return err
 }
@@ -316,9 +314,9 @@ func (d *disk) removeUnused() error {
 			return err
 		}
 		if f.Snapshot != nil {
-			used[f.Snapshot.Object.SHA256+snapshotSuffix] = true
+			used[f.Snapshot.Object.SHA256+SnapshotSuffix] = true
 			if o := f.Snapshot.Overlay; o != nil {
-				used[o.SHA256+overlaySuffix] = true
+				used[o.SHA256+OverlaySuffix] = true
 			}
 		}
 		used[fmt.Sprintf("%s%d", tailPrefix, f.Version)] = true
@@ -329,7 +327,7 @@ func (d *disk) removeUnused() error {
 	}
 	var errs []error
 	for _, e := range entries {
-		if name := e.Name(); !used[name] && d.retained[name] == 0 && (strings.HasSuffix(name, snapshotSuffix) || strings.HasSuffix(name, overlaySuffix) || strings.HasPrefix(name, tailPrefix)) {
+		if name := e.Name(); !used[name] && d.retained[name] == 0 && (strings.HasSuffix(name, SnapshotSuffix) || strings.HasSuffix(name, OverlaySuffix) || strings.HasPrefix(name, tailPrefix)) {
 			errs = append(errs, os.Remove(d.path(name)))
 		}
 	}

@@ -38,8 +38,8 @@ func (f *Follower) isIncomplete() bool {
 	return f.pending != nil && f.pending.completeVersion < f.pending.Version
 }
 
-// isFetching reports whether a snapshot is being fetched.
-func (f *Follower) isFetching() bool {
+// IsFetching reports whether a snapshot is being fetched.
+func (f *Follower) IsFetching() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.pending != nil
@@ -80,7 +80,7 @@ func (f *Follower) jumpToNewest(ctx context.Context) error {
 	}
 	c, err := from.check(e.Data, f.cfg.Trust)
 	if err == nil {
-		err = f.lastBeat().checkKeyAfter(c.Version, c.Time, c.key)
+		err = f.LastHeartbeat().checkKeyAfter(c.Version, c.Time, c.key)
 	}
 	if err != nil {
 		f.countRefused()
@@ -223,13 +223,13 @@ func (f *Follower) retain(s *Snapshot) (release func()) {
 // fetch writes a snapshot's objects to disk. If replace is set, it replaces existing objects.
 func (f *Follower) fetch(ctx context.Context, s *Snapshot, replace bool) error {
 	open := func(name string) (io.ReadCloser, error) { return f.cfg.Source.Object(ctx, name) }
-	if err := f.disk.fetch(s.Object, snapshotSuffix, replace, open); err != nil {
+	if err := f.disk.fetch(s.Object, SnapshotSuffix, replace, open); err != nil {
 		return err
 	}
 	if s.Overlay == nil {
 		return nil
 	}
-	return f.disk.fetch(*s.Overlay, overlaySuffix, replace, open)
+	return f.disk.fetch(*s.Overlay, OverlaySuffix, replace, open)
 }
 
 // rebase puts a fetched snapshot in force, with the records after it.

@@ -13,6 +13,7 @@ import (
 	"rempart/blocklist"
 	"rempart/internal/dnstest"
 	"rempart/internal/journal"
+	"rempart/internal/journal/journaltest"
 	"rempart/internal/journal/mirror"
 )
 
@@ -23,8 +24,8 @@ func TestTwoHundredEdgesFollow(t *testing.T) {
 	if testing.Short() {
 		edges, pushes = 40, 10
 	}
-	k, dir := newKeys(t), t.TempDir()
-	c := startControl(t, k, dir, nil)
+	k, dir := journaltest.NewKeys(t), t.TempDir()
+	c := journaltest.StartControl(t, k, dir, nil)
 	srv := httptest.NewUnstartedServer(mirror.NewHandler(c, func(*http.Request, []byte) error { return nil }))
 	srv.EnableHTTP2 = true
 	srv.StartTLS()
@@ -42,7 +43,7 @@ func TestTwoHundredEdgesFollow(t *testing.T) {
 			t.Fatal(err)
 		}
 		f, err := journal.NewFollower(journal.FollowerConfig{
-			Dir: filepath.Join(dir, name), Source: source, Trust: k.trust(), Node: journal.Node{ID: name}, Log: logs(t),
+			Dir: filepath.Join(dir, name), Source: source, Trust: k.Trust(), Node: journal.Node{ID: name}, Log: journaltest.Logs(t),
 			Changed: func(_, _ *blocklist.View, e journal.Effect) {
 				now := time.Now()
 				mu.Lock()
@@ -61,11 +62,11 @@ func TestTwoHundredEdgesFollow(t *testing.T) {
 	}
 	first := c.State().Version
 	for _, f := range all {
-		(&edge{Follower: f}).reaches(t, first)
+		(&journaltest.Edge{Follower: f}).Reaches(t, first)
 	}
 	var last uint64
 	for i := range pushes {
-		r := c.push(t, k.set(t, fmt.Sprint("push", i), block(fmt.Sprintf("n%d.example", i))))
+		r := c.Push(t, k.Set(t, fmt.Sprint("push", i), journaltest.Block(fmt.Sprintf("n%d.example", i))))
 		mu.Lock()
 		kept[r.Version] = time.Now()
 		mu.Unlock()
@@ -73,7 +74,7 @@ func TestTwoHundredEdgesFollow(t *testing.T) {
 		time.Sleep(500 * time.Millisecond)
 	}
 	for _, f := range all {
-		(&edge{Follower: f}).reaches(t, last)
+		(&journaltest.Edge{Follower: f}).Reaches(t, last)
 	}
 	mu.Lock()
 	defer mu.Unlock()

@@ -416,8 +416,8 @@ func (f *Follower) Wait(ctx context.Context, version uint64) error {
 	return f.waitUntil(ctx, func() bool { return f.inForce() >= version })
 }
 
-// waitForRecord waits until the record of a version was received; the snapshot that it announces may still be on its way.
-func (f *Follower) waitForRecord(ctx context.Context, version uint64) error {
+// WaitForRecord waits until the record of a version was received; the snapshot that it announces may still be on its way.
+func (f *Follower) WaitForRecord(ctx context.Context, version uint64) error {
 	return f.waitUntil(ctx, func() bool { return f.State().Version >= version })
 }
 
@@ -436,18 +436,6 @@ func (f *Follower) waitUntil(ctx context.Context, condition func() bool) error {
 			return ctx.Err()
 		}
 	}
-}
-
-// confirmAppended waits for a record whose append had an unknown outcome, and reports whether the journal holds it.
-func (f *Follower) confirmAppended(ctx context.Context, version uint64, hash string) bool {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if f.waitForRecord(ctx, version) != nil {
-		return false
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.State().Version == version && f.State().Hash == hash
 }
 
 func (f *Follower) setProblem(problem string) {

@@ -11,6 +11,9 @@ import (
 	"rempart/internal/signing"
 )
 
+// HeartbeatEvery is the longest time between two heartbeats.
+const HeartbeatEvery = 5 * time.Second
+
 // Heartbeat is control's signed statement that a version is the newest at a time.
 type Heartbeat struct {
 	Epoch   uint64 `json:"epoch"`
@@ -19,7 +22,8 @@ type Heartbeat struct {
 	Time    int64  `json:"time"` // Unix milliseconds
 }
 
-func (h Heartbeat) seal(key *signing.SecretKey) ([]byte, error) {
+// Seal returns the heartbeat signed with control's key.
+func (h Heartbeat) Seal(key *signing.SecretKey) ([]byte, error) {
 	payload, err := json.Marshal(h)
 	if err != nil {
 		return nil, err
@@ -128,8 +132,8 @@ func (f *Follower) setOlderProblem(h Heartbeat, st *State) {
 	f.setProblemLocked(fmt.Sprintf("control's newest version is %d, but version %d is in force here: was control restored from an older backup? The version in force stays", h.Version, st.Version))
 }
 
-// lastBeat returns the newest heartbeat; its zero value for none.
-func (f *Follower) lastBeat() Heartbeat {
+// LastHeartbeat returns the newest heartbeat; its zero value for none.
+func (f *Follower) LastHeartbeat() Heartbeat {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.beat

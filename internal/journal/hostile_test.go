@@ -20,6 +20,8 @@ import (
 
 	"rempart/blocklist"
 	"rempart/internal/journal"
+	"rempart/internal/journal/journaltest"
+	"rempart/internal/journal/publish"
 	"rempart/internal/signing"
 )
 
@@ -32,7 +34,7 @@ type attack struct {
 // forge makes attacks from a genuine record.
 type forge struct {
 	t      *testing.T
-	k      *keys
+	k      *journaltest.Keys
 	record *journal.Record // the next record of the journal
 	body   []byte
 	all    []attack
@@ -71,34 +73,34 @@ func (f *forge) changes(set journal.ChangeSet, signer []*signing.SecretKey, chan
 }
 
 func (f *forge) make(genuine []byte, others ...[]byte) {
-	k, control := f.k, f.k.control
+	k, control := f.k, f.k.Control
 	one := func(s ...*signing.SecretKey) []*signing.SecretKey { return s }
-	f.add("forged: by an unauthorized key", f.sealed(nil, f.body, k.unauthorized))
-	impostor := key(f.t, "control") // with the same name
+	f.add("forged: by an unauthorized key", f.sealed(nil, f.body, k.Unauthorized))
+	impostor := journaltest.Key(f.t, "control") // with the same name
 	f.add("forged: by another key of that name", f.sealed(nil, f.body, impostor))
 	sig, err := signing.Unseal(signing.KindRecord, genuine)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	other := f.changes(journal.ChangeSet{}, one(k.author), block("forged.example"))
+	other := f.changes(journal.ChangeSet{}, one(k.Author), journaltest.Block("forged.example"))
 	f.add("forged: another body under the same signature",
 		append(signing.SealHead(signing.KindRecord, sig.Signatures), append(bytes.SplitAfterN(sig.Payload, []byte("\n"), 2)[0], other...)...))
 	f.add("forged: a heartbeat as a record", bytes.Replace(genuine, []byte("record"), []byte("heartbeat"), 1))
 	f.add("unsigned: the record", f.sealed(nil, f.body))
-	f.add("unsigned: the change set", f.sealed(nil, f.changes(journal.ChangeSet{}, nil, block("forged.example")), control))
-	f.add("wrong role: a record by an author", f.sealed(nil, f.body, k.author))
-	f.add("wrong role: a record by an approver", f.sealed(nil, f.body, k.approver))
-	f.add("wrong role: a record by the root", f.sealed(nil, f.body, k.root))
-	for _, s := range one(k.approver, k.feeds, k.control, k.root, k.unauthorized) {
-		f.add("wrong role: a change set by "+s.Name(), f.sealed(nil, f.changes(journal.ChangeSet{}, one(s), block("forged.example")), control))
+	f.add("unsigned: the change set", f.sealed(nil, f.changes(journal.ChangeSet{}, nil, journaltest.Block("forged.example")), control))
+	f.add("wrong role: a record by an author", f.sealed(nil, f.body, k.Author))
+	f.add("wrong role: a record by an approver", f.sealed(nil, f.body, k.Approver))
+	f.add("wrong role: a record by the root", f.sealed(nil, f.body, k.Root))
+	for _, s := range one(k.Approver, k.Feeds, k.Control, k.Root, k.Unauthorized) {
+		f.add("wrong role: a change set by "+s.Name(), f.sealed(nil, f.changes(journal.ChangeSet{}, one(s), journaltest.Block("forged.example")), control))
 	}
-	list := block("forged.example")
+	list := journaltest.Block("forged.example")
 	list.Source = "a list"
-	f.add("wrong role: a list's change set by an author", f.sealed(nil, f.changes(journal.ChangeSet{}, one(k.author), list), control))
-	f.add("wrong role: lists and operators mixed", f.sealed(nil, f.changes(journal.ChangeSet{}, one(k.author, k.feeds), list, block("forged.example")), control))
+	f.add("wrong role: a list's change set by an author", f.sealed(nil, f.changes(journal.ChangeSet{}, one(k.Author), list), control))
+	f.add("wrong role: lists and operators mixed", f.sealed(nil, f.changes(journal.ChangeSet{}, one(k.Author, k.Feeds), list, journaltest.Block("forged.example")), control))
 	as := list
 	as.Source = journal.Operator
-	f.add("wrong role: a list that calls itself the operator", f.sealed(nil, f.changes(journal.ChangeSet{}, one(k.feeds), as), control))
+	f.add("wrong role: a list that calls itself the operator", f.sealed(nil, f.changes(journal.ChangeSet{}, one(k.Feeds), as), control))
 	now := f.record.Time / 1000
 	for what, set := range map[string]journal.ChangeSet{
 		"expired: by its own word":   {Time: now - 100, Expires: now - 1},
@@ -106,7 +108,7 @@ func (f *forge) make(genuine []byte, others ...[]byte) {
 		"expired: not yet made":      {Time: now + 3600},
 		"expired: at that very time": {Time: now - 10, Expires: now},
 	} {
-		f.add(what, f.sealed(nil, f.changes(set, one(k.author), block("forged.example")), control))
+		f.add(what, f.sealed(nil, f.changes(set, one(k.Author), journaltest.Block("forged.example")), control))
 	}
 	for i, o := range others {
 		f.add(fmt.Sprintf("replayed or reordered: record %d", i), o)
@@ -127,35 +129,35 @@ func (f *forge) make(genuine []byte, others ...[]byte) {
 	} {
 		f.add(what, f.sealed(change, f.body, control))
 	}
-	ring := k.ring
+	ring := k.Ring
 	ring.Serial = 9
-	ring.Keys = append(ring.Keys, signing.RingKey{Key: k.unauthorized.String(), Roles: []signing.Role{signing.RoleControl, signing.RoleAuthor}})
-	for _, s := range one(k.unauthorized, k.control, k.author) {
+	ring.Keys = append(ring.Keys, signing.RingKey{Key: k.Unauthorized.String(), Roles: []signing.Role{signing.RoleControl, signing.RoleAuthor}})
+	for _, s := range one(k.Unauthorized, k.Control, k.Author) {
 		sealed, err := ring.Seal(s)
 		if err != nil {
 			f.t.Fatal(err)
 		}
 		f.add("wrong role: a key ring by "+s.Name(), f.sealed(func(r *journal.Record) { r.Kind = journal.RecordRing }, sealed, control))
 	}
-	next := k.ring
+	next := k.Ring
 	next.Serial = 9
-	roots, err := next.Seal(k.root)
+	roots, err := next.Seal(k.Root)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	for _, s := range one(k.author, k.approver, k.root, k.unauthorized) {
+	for _, s := range one(k.Author, k.Approver, k.Root, k.Unauthorized) {
 		f.add("wrong role: a root's key ring by "+s.Name(), f.sealed(func(r *journal.Record) { r.Kind = journal.RecordRing }, roots, s))
 	}
-	old := k.ring
+	old := k.Ring
 	old.Keys = ring.Keys
-	sealed, err := old.Seal(k.root)
+	sealed, err := old.Seal(k.Root)
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	f.add("replayed: a key ring of the same serial", f.sealed(func(r *journal.Record) { r.Kind = journal.RecordRing }, sealed, control))
 	for _, bad := range []string{`{"do":"block"}`, `{"do":"destroy","name":"x.example"}`, `{"do":"block","name":"x.example","unknown":1}`, `{`, `{"do":"block","name":"x.example","mark":"?"}`} {
 		payload := fmt.Sprintf(`{"id":"x","time":%d}`+"\n%s\n", now, bad)
-		f.add("forged: "+bad, f.sealed(nil, signing.Seal(signing.KindChanges, []byte(payload), k.author), control))
+		f.add("forged: "+bad, f.sealed(nil, signing.Seal(signing.KindChanges, []byte(payload), k.Author), control))
 	}
 	for n := range len(genuine) {
 		f.add("truncated", genuine[:n])
@@ -189,8 +191,8 @@ func (f *forge) malleable(genuine []byte) {
 	with("a signature that nobody made after it", first, junk)
 	with("sixteen signatures", slices.Concat(first, bytes.Repeat(junk, 15)))
 	with("its signature twice", first, first)
-	with("a second one that is another key's", first, line(f.k.author.ID(), text))
-	for _, k := range []*signing.SecretKey{f.k.author, f.k.root, f.k.unauthorized, key(f.t, "control2")} { // a key without a role in the ring
+	with("a second one that is another key's", first, line(f.k.Author.ID(), text))
+	for _, k := range []*signing.SecretKey{f.k.Author, f.k.Root, f.k.Unauthorized, journaltest.Key(f.t, "control2")} { // a key without a role in the ring
 		sig := k.Sign(signing.KindRecord, s.Digest)
 		other := line(sig.Key, base64.StdEncoding.EncodeToString(sig.Bytes))
 		with("signed by "+k.Name()+" too", first, other)
@@ -210,14 +212,14 @@ func (f *forge) malleable(genuine []byte) {
 
 // TestAddedSignatureIsRefused checks that an edge refuses a record to which a mirror added a signature line, and then accepts the genuine record.
 func TestAddedSignatureIsRefused(t *testing.T) {
-	k, dir := newKeys(t), t.TempDir()
-	c := startControl(t, k, dir, nil)
+	k, dir := journaltest.NewKeys(t), t.TempDir()
+	c := journaltest.StartControl(t, k, dir, nil)
 	at := c.State().Version
-	c.push(t, k.set(t, "next", block("next.example")))
-	last := c.push(t, k.set(t, "after", block("after.example")))
-	e := startEdge(t, k, filepath.Join(dir, "e"), alteringSource{fromStream(c, "e"), at + 1, new(atomic.Int32)}, journal.Node{ID: "e"})
-	e.reaches(t, last.Version)
-	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
+	c.Push(t, k.Set(t, "next", journaltest.Block("next.example")))
+	last := c.Push(t, k.Set(t, "after", journaltest.Block("after.example")))
+	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), alteringSource{journaltest.FromStream(c, "e"), at + 1, new(atomic.Int32)}, journal.Node{ID: "e"})
+	e.Reaches(t, last.Version)
+	journaltest.WantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
 }
 
 // alteringSource is a source that adds a signature to the record of a version the first two times.
@@ -277,15 +279,15 @@ func TestHugeRecordIsRefusedBeforeParsing(t *testing.T) {
 
 // TestForgedRecordsAreRefused checks that an edge refuses all kinds of records of an attacker who has some of the keys, but not both control's and an author's.
 func TestForgedRecordsAreRefused(t *testing.T) {
-	k, dir := newKeys(t), t.TempDir()
-	c := startControl(t, k, dir, nil)
+	k, dir := journaltest.NewKeys(t), t.TempDir()
+	c := journaltest.StartControl(t, k, dir, nil)
 	for i := range 3 {
-		c.push(t, k.set(t, fmt.Sprint("before", i), block(fmt.Sprintf("before%d.example", i))))
+		c.Push(t, k.Set(t, fmt.Sprint("before", i), journaltest.Block(fmt.Sprintf("before%d.example", i))))
 	}
-	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
+	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
 	at := c.State().Version
-	e.reaches(t, at)
-	e.stop()
+	e.Reaches(t, at)
+	e.Stop()
 	var others [][]byte
 	for v := at - 3; v <= at; v++ {
 		data, err := c.Record(t.Context(), v)
@@ -294,8 +296,8 @@ func TestForgedRecordsAreRefused(t *testing.T) {
 		}
 		others = append(others, data)
 	}
-	c.push(t, k.set(t, "next", block("next.example")))
-	last := c.push(t, k.set(t, "after", block("after.example")))
+	c.Push(t, k.Set(t, "next", journaltest.Block("next.example")))
+	last := c.Push(t, k.Set(t, "after", journaltest.Block("after.example")))
 	genuine, err := c.Record(t.Context(), at+1)
 	if err != nil {
 		t.Fatal(err)
@@ -311,7 +313,7 @@ func TestForgedRecordsAreRefused(t *testing.T) {
 	f := &forge{t: t, k: k, record: r, body: body}
 	f.make(genuine, append(others, after)...)
 
-	victim, err := journal.NewFollower(journal.FollowerConfig{Dir: filepath.Join(dir, "e"), Source: offline{}, Trust: k.trust(), Node: journal.Node{ID: "e"}})
+	victim, err := journal.NewFollower(journal.FollowerConfig{Dir: filepath.Join(dir, "e"), Source: journaltest.Offline{}, Trust: k.Trust(), Node: journal.Node{ID: "e"}})
 	if err == nil {
 		err = victim.Start()
 	}
@@ -336,7 +338,7 @@ func TestForgedRecordsAreRefused(t *testing.T) {
 		}
 		return signing.Seal(signing.KindHeartbeat, payload, s)
 	}
-	_ = victim.FeedHeartbeat(beat(journal.Heartbeat{Epoch: 9, Version: 99, Time: time.Now().UnixMilli()}, k.unauthorized))
+	_ = victim.FeedHeartbeat(beat(journal.Heartbeat{Epoch: 9, Version: 99, Time: time.Now().UnixMilli()}, k.Unauthorized))
 	if h := victim.Health(); h.Newest == 99 {
 		t.Error("a forged heartbeat was accepted")
 	}
@@ -349,50 +351,50 @@ func TestForgedRecordsAreRefused(t *testing.T) {
 			t.Errorf("genuine record: error %v", err)
 		}
 	}
-	wantVerdict(t, victim.Set().View(), "after.example", blocklist.BlockedBy)
-	wantVerdict(t, victim.Set().View(), "forged.example", blocklist.Pass)
+	journaltest.WantVerdict(t, victim.Set().View(), "after.example", blocklist.BlockedBy)
+	journaltest.WantVerdict(t, victim.Set().View(), "forged.example", blocklist.Pass)
 }
 
 // TestThresholdRequiresTwoKeys checks that a change set with two changes needs valid signatures of two keys if the threshold is one change.
 func TestThresholdRequiresTwoKeys(t *testing.T) {
-	k, dir := newKeys(t), t.TempDir()
-	k.ring.Threshold = signing.Threshold{Changes: 1, Keys: 2}
-	k.seal(t)
-	c := startControl(t, k, dir, nil)
-	c.push(t, k.set(t, "small", block("one.example")))
-	payload, err := journal.Encode(&journal.ChangeSet{ID: "large", Time: time.Now().Unix()}, []journal.Change{block("a.example"), block("b.example")})
+	k, dir := journaltest.NewKeys(t), t.TempDir()
+	k.Ring.Threshold = signing.Threshold{Changes: 1, Keys: 2}
+	k.Seal(t)
+	c := journaltest.StartControl(t, k, dir, nil)
+	c.Push(t, k.Set(t, "small", journaltest.Block("one.example")))
+	payload, err := journal.Encode(&journal.ChangeSet{ID: "large", Time: time.Now().Unix()}, []journal.Change{journaltest.Block("a.example"), journaltest.Block("b.example")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, signers := range [][]*signing.SecretKey{{k.author}, {k.author, k.unauthorized}, {k.author, k.feeds}, {k.approver, k.control}} {
-		_, err := c.Publish(t.Context(), journal.Draft{Kind: journal.RecordChanges, Body: signing.Seal(signing.KindChanges, payload, signers...)})
-		if !errors.Is(err, journal.ErrRefused) {
+	for _, signers := range [][]*signing.SecretKey{{k.Author}, {k.Author, k.Unauthorized}, {k.Author, k.Feeds}, {k.Approver, k.Control}} {
+		_, err := c.Publish(t.Context(), publish.Draft{Kind: journal.RecordChanges, Body: signing.Seal(signing.KindChanges, payload, signers...)})
+		if !errors.Is(err, publish.ErrRefused) {
 			t.Errorf("%d signatures: %v", len(signers), err)
 		}
 	}
-	c.push(t, signing.Seal(signing.KindChanges, payload, k.author, k.approver))
-	wantVerdict(t, c.State().View(), "b.example", blocklist.BlockedBy)
+	c.Push(t, signing.Seal(signing.KindChanges, payload, k.Author, k.Approver))
+	journaltest.WantVerdict(t, c.State().View(), "b.example", blocklist.BlockedBy)
 }
 
 // TestControlAndRootKeysAreReplaced checks that an edge follows a control whose key and root key were replaced.
 func TestControlAndRootKeysAreReplaced(t *testing.T) {
-	k, dir := newKeys(t), t.TempDir()
-	c := startControl(t, k, dir, nil)
-	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
-	c.push(t, k.set(t, "before", block("before.example")))
-	c.stop()
-	next := key(t, "control2")
-	root := key(t, "root2")
-	k.ring.Serial, k.ring.Roots = 2, []string{root.String()}
-	k.ring.Keys = append(k.ring.Keys, signing.RingKey{Key: next.String(), Roles: []signing.Role{signing.RoleControl}})
-	k.seal(t) // the previous root key, which every edge trusts, signs the ring
-	c = startControl(t, k, dir, nil)
-	k.control = next
-	c.stop()
-	c = startControl(t, k, dir, nil)
-	r := c.push(t, k.set(t, "after", block("after.example")))
-	e.stop()
-	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
-	e.reaches(t, r.Version)
-	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
+	k, dir := journaltest.NewKeys(t), t.TempDir()
+	c := journaltest.StartControl(t, k, dir, nil)
+	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
+	c.Push(t, k.Set(t, "before", journaltest.Block("before.example")))
+	c.Stop()
+	next := journaltest.Key(t, "control2")
+	root := journaltest.Key(t, "root2")
+	k.Ring.Serial, k.Ring.Roots = 2, []string{root.String()}
+	k.Ring.Keys = append(k.Ring.Keys, signing.RingKey{Key: next.String(), Roles: []signing.Role{signing.RoleControl}})
+	k.Seal(t) // the previous root key, which every edge trusts, signs the ring
+	c = journaltest.StartControl(t, k, dir, nil)
+	k.Control = next
+	c.Stop()
+	c = journaltest.StartControl(t, k, dir, nil)
+	r := c.Push(t, k.Set(t, "after", journaltest.Block("after.example")))
+	e.Stop()
+	e = journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
+	e.Reaches(t, r.Version)
+	journaltest.WantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
 }

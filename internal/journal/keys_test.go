@@ -8,79 +8,25 @@ import (
 	"testing"
 	"time"
 
-	"rempart/blocklist"
 	"rempart/internal/journal"
+	"rempart/internal/journal/journaltest"
 	"rempart/internal/signing"
 )
-
-// TestControlStartsWithKeyOfNextRing checks that control can start with a key that only the next ring contains, without the key that the ring in force
-// contains.
-func TestControlStartsWithKeyOfNextRing(t *testing.T) {
-	dir := t.TempDir()
-	folder, _, err := signing.OpenKeys(filepath.Join(dir, "keys"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	read := func() *keys {
-		t.Helper()
-		k := &keys{}
-		var err error
-		for name, key := range map[string]**signing.SecretKey{signing.RootKey: &k.root, signing.ControlKey: &k.control, signing.DeskKey: &k.author} {
-			if *key, err = folder.Secret(name); err != nil {
-				t.Fatal(err)
-			}
-		}
-		ring, err := folder.Ring()
-		if err != nil {
-			t.Fatal(err)
-		}
-		k.sealed = ring.Sealed
-		return k
-	}
-	k := read()
-	c := startControl(t, k, dir, nil)
-	r := c.push(t, k.set(t, "before", block("before.example")))
-	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
-	e.reaches(t, r.Version)
-	e.stop()
-	c.stop()
-	first := k.control
-	for range 2 {
-		for name, role := range map[string]signing.Role{signing.ControlKey: signing.RoleControl, signing.DeskKey: signing.RoleAuthor} {
-			if _, err := folder.Rotate(rootOf(t, folder), name, role, time.Hour); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	if err := folder.Change(rootOf(t, folder), func(ring *signing.Ring) error { // remove the first key
-		ring.Keys = slices.DeleteFunc(ring.Keys, func(held signing.RingKey) bool { return held.Key == first.String() })
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	k = read()
-	c = startControl(t, k, dir, nil)
-	r = c.push(t, k.set(t, "after", block("after.example")))
-	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
-	e.reaches(t, r.Version)
-	wantVerdict(t, e.Set().View(), "before.example", blocklist.BlockedBy)
-	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
-}
 
 // TestExpiredKeyCannotBackdate checks that an edge that received a later heartbeat refuses records and heartbeats that an expired key of control signed with an
 // earlier date.
 func TestExpiredKeyCannotBackdate(t *testing.T) {
-	k, dir := newKeys(t), t.TempDir()
-	old, now := key(t, "control-old"), time.Now()
-	k.ring.Keys = append(k.ring.Keys, signing.RingKey{Key: old.String(), Roles: []signing.Role{signing.RoleControl}, Until: now.Add(time.Hour).Unix()})
-	k.seal(t)
-	c := startControl(t, k, dir, nil)
-	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
-	r := c.push(t, k.set(t, "one", block("one.example")))
-	e.reaches(t, r.Version)
-	e.stop()
+	k, dir := journaltest.NewKeys(t), t.TempDir()
+	old, now := journaltest.Key(t, "control-old"), time.Now()
+	k.Ring.Keys = append(k.Ring.Keys, signing.RingKey{Key: old.String(), Roles: []signing.Role{signing.RoleControl}, Until: now.Add(time.Hour).Unix()})
+	k.Seal(t)
+	c := journaltest.StartControl(t, k, dir, nil)
+	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
+	r := c.Push(t, k.Set(t, "one", journaltest.Block("one.example")))
+	e.Reaches(t, r.Version)
+	e.Stop()
 	kept := filepath.Join(dir, "kept")
-	copyTree(t, filepath.Join(dir, "e"), kept)
+	journaltest.CopyTree(t, filepath.Join(dir, "e"), kept)
 	st := e.State()
 	record := func(signer *signing.SecretKey) journal.SequencedRecord {
 		line, err := json.Marshal(journal.Record{Epoch: st.Epoch, Version: st.Version + 1, Previous: st.Hash, Time: st.Time, Kind: journal.RecordSuspend})
@@ -99,7 +45,7 @@ func TestExpiredKeyCannotBackdate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	beat(st.Version, now.Add(2*time.Hour), k.control)
+	beat(st.Version, now.Add(2*time.Hour), k.Control)
 	beat(st.Version+7, now.Add(time.Minute), old)
 	if v := e.Health().Newest; v != st.Version {
 		t.Errorf("a heartbeat of version %d under the expired key was accepted", v)
@@ -107,12 +53,12 @@ func TestExpiredKeyCannotBackdate(t *testing.T) {
 	if err := e.Feed(record(old)); !errors.Is(err, signing.ErrSeal) || e.State().Suspended {
 		t.Errorf("record under the expired key: error %v", err)
 	}
-	if err := e.Feed(record(k.control)); err != nil {
+	if err := e.Feed(record(k.Control)); err != nil {
 		t.Errorf("record under a valid key: error %v", err)
 	}
 
 	// An epoch may begin at an earlier time, but not under a key that had expired when the last record was signed.
-	again, err := journal.NewFollower(journal.FollowerConfig{Dir: kept, Source: offline{}, Trust: k.trust(), Node: journal.Node{ID: "e"}})
+	again, err := journal.NewFollower(journal.FollowerConfig{Dir: kept, Source: journaltest.Offline{}, Trust: k.Trust(), Node: journal.Node{ID: "e"}})
 	if err == nil {
 		err = again.Start() // without a heartbeat
 	}
@@ -121,7 +67,7 @@ func TestExpiredKeyCannotBackdate(t *testing.T) {
 	}
 	line, err := json.Marshal(journal.Record{Epoch: st.Epoch, Version: st.Version + 1, Previous: st.Hash, Time: now.Add(2 * time.Hour).UnixMilli(), Kind: journal.RecordRenew})
 	if err == nil {
-		err = again.Feed(journal.SequencedRecord{Data: signing.Seal(signing.KindRecord, append(line, '\n'), k.control)})
+		err = again.Feed(journal.SequencedRecord{Data: signing.Seal(signing.KindRecord, append(line, '\n'), k.Control)})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -132,22 +78,12 @@ func TestExpiredKeyCannotBackdate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return again.Feed(journal.SequencedRecord{Data: signing.Seal(signing.KindRecord, slices.Concat(line, []byte("\n"), k.sealed), signer)})
+		return again.Feed(journal.SequencedRecord{Data: signing.Seal(signing.KindRecord, slices.Concat(line, []byte("\n"), k.Sealed), signer)})
 	}
 	if err := epoch(old); !errors.Is(err, signing.ErrSeal) {
 		t.Errorf("epoch under the expired key: error %v", err)
 	}
-	if err := epoch(k.control); err == nil || errors.Is(err, signing.ErrSeal) || errors.Is(err, journal.ErrRollback) { // the epoch is fetched as the newest snapshot
+	if err := epoch(k.Control); err == nil || errors.Is(err, signing.ErrSeal) || errors.Is(err, journal.ErrRollback) { // the epoch is fetched as the newest snapshot
 		t.Errorf("epoch under a valid key: error %v", err)
 	}
-}
-
-// rootOf returns the root key in a folder of keys.
-func rootOf(t *testing.T, folder *signing.Keys) *signing.SecretKey {
-	t.Helper()
-	root, err := folder.Secret(signing.RootKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return root
 }

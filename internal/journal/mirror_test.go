@@ -14,14 +14,16 @@ import (
 	"rempart/blocklist"
 	"rempart/internal/dnstest"
 	"rempart/internal/journal"
+	"rempart/internal/journal/journaltest"
 	"rempart/internal/journal/mirror"
+	"rempart/internal/journal/publish"
 )
 
 // TestEdgesFollowMirrorFolder checks that edges can follow a folder of files behind a plain web server.
 func TestEdgesFollowMirrorFolder(t *testing.T) {
-	k, dir := newKeys(t), t.TempDir()
-	c := startControl(t, k, dir, nil)
-	first := c.push(t, k.set(t, "one", block("one.example")))
+	k, dir := journaltest.NewKeys(t), t.TempDir()
+	c := journaltest.StartControl(t, k, dir, nil)
+	first := c.Push(t, k.Set(t, "one", journaltest.Block("one.example")))
 	folder, err := mirror.NewFolder(filepath.Join(dir, "www"))
 	if err != nil {
 		t.Fatal(err)
@@ -33,24 +35,24 @@ func TestEdgesFollowMirrorFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := startEdge(t, k, filepath.Join(dir, "e"), client, journal.Node{ID: "e"})
-	e.reaches(t, first.Version)
-	r := c.push(t, k.set(t, "two", block("two.example")))
-	e.reaches(t, r.Version)
-	wantVerdict(t, e.Set().View(), "two.example", blocklist.BlockedBy)
+	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), client, journal.Node{ID: "e"})
+	e.Reaches(t, first.Version)
+	r := c.Push(t, k.Set(t, "two", journaltest.Block("two.example")))
+	e.Reaches(t, r.Version)
+	journaltest.WantVerdict(t, e.Set().View(), "two.example", blocklist.BlockedBy)
 	if r, err = c.Compact(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	e.reaches(t, r.Version)
-	late := startEdge(t, k, filepath.Join(dir, "late"), client, journal.Node{ID: "late"})
-	late.reaches(t, r.Version)
-	wantVerdict(t, late.Set().View(), "one.example", blocklist.BlockedBy)
+	e.Reaches(t, r.Version)
+	late := journaltest.StartEdge(t, k, filepath.Join(dir, "late"), client, journal.Node{ID: "late"})
+	late.Reaches(t, r.Version)
+	journaltest.WantVerdict(t, late.Set().View(), "one.example", blocklist.BlockedBy)
 }
 
 // TestMirrorFolderFollowsNewEpoch checks that a mirror folder follows a new epoch, whose first version is not the next one.
 func TestMirrorFolderFollowsNewEpoch(t *testing.T) {
-	k, dir := newKeys(t), t.TempDir()
-	c := startControl(t, k, dir, nil)
+	k, dir := journaltest.NewKeys(t), t.TempDir()
+	c := journaltest.StartControl(t, k, dir, nil)
 	folder, err := mirror.NewFolder(filepath.Join(dir, "www"))
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +60,7 @@ func TestMirrorFolderFollowsNewEpoch(t *testing.T) {
 	reaches := func(version uint64) {
 		stop := dnstest.Running(t, func(ctx context.Context) error { return folder.Run(ctx, c, func(err error) { t.Error(err) }) })
 		defer stop()
-		waitFor(t, fmt.Sprint("version ", version), func() bool {
+		journaltest.WaitFor(t, fmt.Sprint("version ", version), func() bool {
 			head, err := os.ReadFile(filepath.Join(dir, "www", "head"))
 			if err != nil {
 				return false
@@ -67,14 +69,14 @@ func TestMirrorFolderFollowsNewEpoch(t *testing.T) {
 			return err == nil && h.Version == version
 		})
 	}
-	r := c.push(t, k.set(t, "one", block("one.example")))
+	r := c.Push(t, k.Set(t, "one", journaltest.Block("one.example")))
 	reaches(r.Version)
-	c.stop()
-	c = startControl(t, k, dir, func(cfg *journal.ControlConfig) {
+	c.Stop()
+	c = journaltest.StartControl(t, k, dir, func(cfg *publish.Config) {
 		cfg.NewEpoch, cfg.Above = true, func() uint64 { return r.Version + 10 }
 	})
-	c.compact(t)
-	r = c.push(t, k.set(t, "two", block("two.example")))
+	c.MustCompact(t)
+	r = c.Push(t, k.Set(t, "two", journaltest.Block("two.example")))
 	reaches(r.Version)
 }
 
@@ -101,16 +103,16 @@ func (b *boundedAnswer) Write(p []byte) (int, error) {
 
 // TestSlowReadersAreDisconnected checks that a response ends if its reader reads nothing, and continues while it reads.
 func TestSlowReadersAreDisconnected(t *testing.T) {
-	k, dir := newKeys(t), t.TempDir()
-	c := startControl(t, k, dir, nil)
+	k, dir := journaltest.NewKeys(t), t.TempDir()
+	c := journaltest.StartControl(t, k, dir, nil)
 	var changes []journal.Change
 	for i := range 5000 {
-		change := block(fmt.Sprintf("n%d.example", i))
+		change := journaltest.Block(fmt.Sprintf("n%d.example", i))
 		change.Reason = strings.Repeat("because ", 10)
 		changes = append(changes, change)
 	}
-	r := c.push(t, k.set(t, "many", changes...))
-	_, s := c.snapshotOf(t, c.compact(t).Version)
+	r := c.Push(t, k.Set(t, "many", changes...))
+	_, s := c.SnapshotOf(t, c.MustCompact(t).Version)
 	h := mirror.NewHandler(c, func(*http.Request, []byte) error { return nil })
 	record := fmt.Sprint("/records/", r.Version)
 	for _, path := range []string{"/head", "/snapshot", record, "/records/99", "/objects/" + s.Names()[0], "/nothing"} {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 
+	"rempart/internal/journal/stream"
 	"rempart/internal/signing"
 )
 
@@ -55,11 +56,18 @@ type Snapshot struct {
 	Changes   *LargeChangeSet `json:"changes,omitempty"`
 }
 
+// Suffixes of the names of objects in the object store, after the hash of their content.
+const (
+	SnapshotSuffix  = ".snapshot"
+	OverlaySuffix   = ".overlay"
+	ChangeSetSuffix = ".set" // of a large change set
+)
+
 // Names returns the names of the snapshot's objects in the object store.
 func (s *Snapshot) Names() []string {
-	names := []string{s.Object.SHA256 + snapshotSuffix}
+	names := []string{s.Object.SHA256 + SnapshotSuffix}
 	if s.Overlay != nil {
-		names = append(names, s.Overlay.SHA256+overlaySuffix)
+		names = append(names, s.Overlay.SHA256+OverlaySuffix)
 	}
 	return names
 }
@@ -95,13 +103,14 @@ var (
 	ErrGap      = errors.New("a record is missing")
 	ErrFork     = errors.New("the journal has another history: was control restored from an older backup?")
 	ErrRollback = errors.New("older than the state in force")
+	ErrLost     = stream.ErrLost // a record that the journal held once and lost
 )
 
-// maxScoped bounds the number of scoped changes, because every snapshot record holds them.
-const maxScoped = 5000
+// MaxScoped bounds the number of scoped changes, because every snapshot record holds them.
+const MaxScoped = 5000
 
-// seal returns the signed bytes of the record.
-func (r *Record) seal(key *signing.SecretKey, body []byte) ([]byte, error) {
+// Seal returns the record with its body, signed with control's key.
+func (r *Record) Seal(key *signing.SecretKey, body []byte) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
@@ -317,6 +326,20 @@ func (c *checked) decodeChanges(ring *signing.ParsedRing, body []byte) error {
 	return err
 }
 
+// DecodeChanges returns the change set of a record of changes, and its changes that apply. It checks no signature.
+func DecodeChanges(r *Record, body []byte) (*ChangeSet, []Change, error) {
+	s, err := signing.Unseal(signing.KindChanges, body)
+	if err != nil {
+		return nil, nil, err
+	}
+	set, all, err := Decode(s.Payload)
+	if err != nil {
+		return nil, nil, err
+	}
+	applied, err := withoutRefused(all, r.Refused)
+	return set, applied, err
+}
+
 // withoutRefused returns the changes except those at the refused indices, which ascend from 0.
 func withoutRefused(all []Change, refused []int) (left []Change, err error) {
 	for i, c := range all {
@@ -362,7 +385,7 @@ func checkSigners(ring *signing.ParsedRing, kind signing.Kind, digest []byte, si
 
 func (c *checked) checkSnapshot(ring *signing.ParsedRing) error {
 	s := c.Snapshot
-	if s == nil || !s.Object.isValid() || s.Overlay != nil && !s.Overlay.isValid() || len(s.Scoped) > maxScoped {
+	if s == nil || !s.Object.isValid() || s.Overlay != nil && !s.Overlay.isValid() || len(s.Scoped) > MaxScoped {
 		return fmt.Errorf("%w: it names no valid snapshot", signing.ErrSeal)
 	}
 	for _, sc := range s.Scoped {

@@ -11,11 +11,12 @@ import (
 	"time"
 
 	"rempart/internal/journal"
+	"rempart/internal/journal/journaltest"
 )
 
 // interrupted is a Source that can fail for reports, for following, or for both.
 type interrupted struct {
-	offline
+	journaltest.Offline
 	mu              sync.Mutex
 	reports, follow bool
 	arrived         []journal.Status
@@ -34,7 +35,7 @@ func (s *interrupted) Follow(ctx context.Context, after journal.Position, to jou
 	s.followed = time.Now()
 	s.mu.Unlock()
 	if !reached {
-		return s.offline.Follow(ctx, after, to)
+		return s.Offline.Follow(ctx, after, to)
 	}
 	<-ctx.Done()
 	return ctx.Err()
@@ -54,15 +55,15 @@ func (s *interrupted) Report(_ context.Context, data []byte) error {
 // TestReportClearsUnreachableControl checks that a report which reaches control names no unreachable control, and makes the node follow control at once. A node
 // whose reports arrive, but which cannot follow, must report this problem.
 func TestReportClearsUnreachableControl(t *testing.T) {
-	k, dir := newKeys(t), t.TempDir()
-	c := startControl(t, k, filepath.Join(dir, "c"), nil)
-	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
-	e.reaches(t, c.push(t, k.set(t, "one", block("one.example"))).Version)
-	e.stop()
-	c.stop()
+	k, dir := journaltest.NewKeys(t), t.TempDir()
+	c := journaltest.StartControl(t, k, filepath.Join(dir, "c"), nil)
+	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
+	e.Reaches(t, c.Push(t, k.Set(t, "one", journaltest.Block("one.example"))).Version)
+	e.Stop()
+	c.Stop()
 	synctest.Test(t, func(t *testing.T) {
 		source := &interrupted{}
-		f, err := journal.NewFollower(journal.FollowerConfig{Dir: filepath.Join(dir, "e"), Source: source, Trust: k.trust(), Node: journal.Node{ID: "e"}})
+		f, err := journal.NewFollower(journal.FollowerConfig{Dir: filepath.Join(dir, "e"), Source: source, Trust: k.Trust(), Node: journal.Node{ID: "e"}})
 		if err == nil {
 			err = f.Start()
 		}
@@ -101,4 +102,20 @@ func TestReportClearsUnreachableControl(t *testing.T) {
 			t.Error("the node does not follow control although its report arrived")
 		}
 	})
+}
+
+// TestReportNamesOnlyCurrentProblem checks that a node's report names a problem only while it lasts.
+func TestReportNamesOnlyCurrentProblem(t *testing.T) {
+	k, dir := journaltest.NewKeys(t), t.TempDir()
+	c := journaltest.StartControl(t, k, filepath.Join(dir, "c"), nil)
+	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e", Country: "FR", Operator: "isp"})
+	e.Reaches(t, c.Push(t, k.Set(t, "one", journaltest.Block("one.example"))).Version)
+	journaltest.WaitFor(t, "a problem to be reported", func() bool { // a heartbeat that was on its way may end it at once
+		e.SetProblem("the network is away")
+		return e.Health().Problem != ""
+	})
+	if h := e.Health(); h.Country != "FR" || h.Operator != "isp" {
+		t.Errorf("health %+v", h.Status)
+	}
+	journaltest.WaitFor(t, "the next heartbeat to end the problem", func() bool { return e.Health().Problem == "" })
 }

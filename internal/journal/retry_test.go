@@ -7,25 +7,26 @@ import (
 	"time"
 
 	"rempart/internal/journal"
+	"rempart/internal/journal/journaltest"
 )
 
 // unreachable is a Source that fails, and sends the time of each attempt.
 type unreachable struct {
-	offline
+	journaltest.Offline
 	attempts chan time.Time
 }
 
 func (u unreachable) Newest(ctx context.Context) (journal.SequencedRecord, error) { // the first request of an edge without a state
 	u.attempts <- time.Now()
-	return u.offline.Newest(ctx)
+	return u.Offline.Newest(ctx)
 }
 
 // TestRetryNow checks that RetryNow ends the wait for the next attempt, and that the following waits are short again.
 func TestRetryNow(t *testing.T) {
-	k, dir := newKeys(t), t.TempDir()
+	k, dir := journaltest.NewKeys(t), t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		attempts := make(chan time.Time, 100)
-		f, err := journal.NewFollower(journal.FollowerConfig{Dir: dir, Source: unreachable{attempts: attempts}, Trust: k.trust(), Node: journal.Node{ID: "e"}})
+		f, err := journal.NewFollower(journal.FollowerConfig{Dir: dir, Source: unreachable{attempts: attempts}, Trust: k.Trust(), Node: journal.Node{ID: "e"}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/internal/setfile"
 	"rempart/internal/signing"
 )
 
@@ -91,7 +92,7 @@ func (st *State) next(c *checked, sequence uint64, node Node) (*State, *Effect, 
 	if err != nil {
 		return nil, nil, err
 	}
-	if n.base, err = st.base.With(n.viewInfo(), applied); err != nil {
+	if n.base, err = st.base.With(n.ViewInfo(), applied); err != nil {
 		return nil, nil, err
 	}
 	if effect.Applied, err = n.nodeChanges(st, applied, touchedNames(c, st.Scoped), node); err != nil {
@@ -99,7 +100,7 @@ func (st *State) next(c *checked, sequence uint64, node Node) (*State, *Effect, 
 	}
 	n.view = n.base
 	if slices.ContainsFunc(n.Scoped, node.applies) {
-		if n.view, err = st.view.With(n.viewInfo(), effect.Applied); err != nil {
+		if n.view, err = st.view.With(n.ViewInfo(), effect.Applied); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -122,8 +123,8 @@ func (st *State) rescope(c *checked) (after []Scoped, all []Change, err error) {
 	case RecordChanges:
 		list, all = list.apply(c.changeSet, c.changes...)
 	}
-	if len(list) > maxScoped {
-		err = fmt.Errorf("%w: more than %d changes would be in force on some nodes only: advance or withdraw others first", ErrChanges, maxScoped)
+	if len(list) > MaxScoped {
+		err = fmt.Errorf("%w: more than %d changes would be in force on some nodes only: advance or withdraw others first", ErrChanges, MaxScoped)
 	}
 	return list, all, err
 }
@@ -141,7 +142,7 @@ func touchedNames(c *checked, before []Scoped) map[string]bool {
 		}
 	}
 	for _, s := range before {
-		if s.expired(c.Time/1000) || s.ChangeSetID == c.Record.ChangeSetID || c.announcesChangeSet() {
+		if s.Expired(c.Time/1000) || s.ChangeSetID == c.Record.ChangeSetID || c.announcesChangeSet() {
 			names[s.Change.Name] = true
 		}
 	}
@@ -200,7 +201,7 @@ func startFrom(c *checked, sequence uint64, view *blocklist.View, node Node) (*S
 func (st *State) buildViews(node Node) (n *State, err error) {
 	numbered := *st
 	n = &numbered
-	if n.base, err = st.base.With(st.viewInfo(), nil); err != nil {
+	if n.base, err = st.base.With(st.ViewInfo(), nil); err != nil {
 		return nil, err
 	}
 	var here []Change
@@ -215,7 +216,7 @@ func (st *State) buildViews(node Node) (n *State, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if n.view, err = n.base.With(n.viewInfo(), applied); err != nil {
+		if n.view, err = n.base.With(n.ViewInfo(), applied); err != nil {
 			return nil, err
 		}
 	}
@@ -223,8 +224,8 @@ func (st *State) buildViews(node Node) (n *State, err error) {
 	return n, nil
 }
 
-// viewInfo returns the blocklist.Info of the state's views.
-func (st *State) viewInfo() blocklist.Info {
+// ViewInfo returns the blocklist.Info of the state's views.
+func (st *State) ViewInfo() blocklist.Info {
 	return blocklist.Info{Version: st.Version, Created: time.UnixMilli(st.Time), Expiry: st.base.Info().Expiry}
 }
 
@@ -284,6 +285,29 @@ func (st *State) Roots() []signing.PublicKey {
 		return nil
 	}
 	return st.ring.RootKeys
+}
+
+// Verify checks the whole content of the state's snapshot against its checksum. It reads all of it.
+func (st *State) Verify() error { return setfile.Verify(st.base) }
+
+// maxScopedBytes bounds the encoded scoped changes, because every snapshot record holds them.
+const maxScopedBytes = 1 << 20
+
+// CheckAppend returns an error if a follower would refuse the record after this state.
+func (st *State) CheckAppend(data []byte, trust []signing.PublicKey) error {
+	c, err := st.check(data, trust)
+	if err != nil || c.Kind != RecordChanges && c.Kind != RecordAdvance {
+		return err
+	}
+	all, _, err := st.rescope(c)
+	if err != nil {
+		return err
+	}
+	encoded, err := json.Marshal(all)
+	if err == nil && len(encoded) > maxScopedBytes {
+		err = fmt.Errorf("%w: more than %d bytes of changes would be in force on some nodes only: advance or withdraw others first", ErrChanges, maxScopedBytes)
+	}
+	return err
 }
 
 // InStage reports whether a node belongs to the share of the nodes to which a staged change set applies at first.

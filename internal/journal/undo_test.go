@@ -35,34 +35,33 @@ func (h history) play(t rapid.TB, without string) *fleet {
 	return f
 }
 
-// undo returns the changes that undo a change set, as Control.Undo finds them in the journal.
+// undo returns the changes that undo a change set, as control finds them in the journal.
 func (h history) undo(id string) *UndoPlan {
-	var u *undoer
+	var u *Undoer
 	record := func(i int) *Record {
 		return &Record{Epoch: 1, Version: uint64(i + 1), Time: 1_000_000_000, ChangeSetID: h[i].set}
 	}
-	entries := func(i int, each func(HistoryEntry)) {
-		set := &ChangeSet{ID: h[i].set}
-		if h[i].share > 0 {
-			set.Stage = &Stage{Share: h[i].share, Seconds: 60}
-		}
-		for _, c := range h[i].changes {
-			each(HistoryEntry{record(i), set, c, true})
-		}
-	}
 	for i, a := range h {
 		if a.set == id && a.changes != nil {
-			u = newUndoer(id, record(i))
-			entries(i, u.addName)
+			u = NewUndoer(id, record(i))
+			for _, c := range a.changes {
+				u.AddName(c.Name)
+			}
 		}
 	}
 	for i, a := range h {
 		if a.changes == nil {
-			u.applyAdvance(record(i))
+			u.ApplyAdvance(record(i))
 		}
-		entries(i, u.applyChange)
+		set := &ChangeSet{ID: a.set}
+		if a.share > 0 {
+			set.Stage = &Stage{Share: a.share, Seconds: 60}
+		}
+		for _, c := range a.changes {
+			u.ApplyChange(record(i), set, c)
+		}
 	}
-	return u.result(1_000_000)
+	return u.Plan(1_000_000)
 }
 
 // drawHistory draws a history. Names of a change set that is still staged are not used in later sets, because an undo cannot stage a change again.

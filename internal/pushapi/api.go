@@ -24,14 +24,14 @@ import (
 	"rempart/blocklist/guard"
 	"rempart/internal/appeal"
 	"rempart/internal/changeset"
-	"rempart/internal/journal"
+	"rempart/internal/journal/publish"
 	"rempart/internal/journal/stream"
 	"rempart/internal/signing"
 )
 
 // Config configures the API. The zero value of a limit is its default.
 type Config struct {
-	Control *journal.Control
+	Control *publish.Control
 	Desk    *signing.SecretKey            // signs change sets that no author signed; an author in the key ring
 	Guards  func() (*guard.Guards, error) // returns the guards by which changes are judged
 	Grammar changeset.Grammar             // reads names in the notations that people use

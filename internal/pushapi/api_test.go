@@ -21,6 +21,7 @@ import (
 	"rempart/internal/changeset"
 	"rempart/internal/dnstest"
 	"rempart/internal/journal"
+	"rempart/internal/journal/publish"
 	"rempart/internal/journal/stream"
 	"rempart/internal/pushapi"
 	"rempart/internal/signing"
@@ -76,7 +77,7 @@ type fixture struct {
 	*keys
 	dir    string
 	stream *stream.Stream
-	journ  *journal.Control
+	journ  *publish.Control
 	api    *pushapi.API
 	srv    *httptest.Server
 	logged *output
@@ -88,7 +89,7 @@ type fixture struct {
 type setting struct {
 	ring    func(*signing.Ring)
 	config  func(*pushapi.Config)
-	control func(*journal.ControlConfig)
+	control func(*publish.Config)
 	dir     string // folder of an earlier fixture that was stopped; keys must be its keys
 	keys    *keys
 	idle    bool // Run is not called
@@ -117,7 +118,7 @@ func start(t testing.TB, s setting) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := journal.ControlConfig{Stream: f.stream, Key: f.control, Ring: sealed, Trust: []signing.PublicKey{f.root.PublicKey}, Dir: filepath.Join(f.dir, "state"), Log: log}
+	cfg := publish.Config{Stream: f.stream, Key: f.control, Ring: sealed, Trust: []signing.PublicKey{f.root.PublicKey}, Dir: filepath.Join(f.dir, "state"), Log: log}
 	ready := make(chan struct{})
 	cfg.Changed = func(_, _ *blocklist.View, e journal.Effect) {
 		if f.api != nil {
@@ -127,7 +128,7 @@ func start(t testing.TB, s setting) *fixture {
 	if s.control != nil {
 		s.control(&cfg)
 	}
-	if f.journ, err = journal.NewControl(cfg); err == nil {
+	if f.journ, err = publish.New(cfg); err == nil {
 		err = f.journ.Start(t.Context())
 	}
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"rempart/internal/appeal"
 	"rempart/internal/changeset"
 	"rempart/internal/journal"
+	"rempart/internal/journal/publish"
 	"rempart/internal/journal/stream"
 	"rempart/internal/signing"
 )
@@ -63,7 +64,7 @@ func (a *API) blocksOf(name string) (all []appeal.Block) {
 func (a *API) Appeals() *appeal.Desk { return a.appeals }
 
 // controlKeys signs with control's key, and checks signatures by the key ring in force.
-type controlKeys struct{ *journal.Control }
+type controlKeys struct{ *publish.Control }
 
 // IsControl reports whether a key that was control's at that time signed s.
 func (k controlKeys) IsControl(s *signing.Sealed, at int64) bool {

@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"rempart/internal/journal"
+	"rempart/internal/journal/publish"
 	"rempart/internal/journal/stream"
 	"rempart/internal/signing"
 )
@@ -27,7 +28,7 @@ type AuditEntry struct {
 
 // auditTrail appends entries, each signed by control and bound to the previous one by its hash.
 type auditTrail struct {
-	control *journal.Control
+	control *publish.Control
 	turn    chan struct{} // held while an entry is appended; it protects the fields below
 
 	last     AuditEntry // the last entry if this control added it, without time and hash
@@ -40,7 +41,7 @@ type auditTrail struct {
 const auditTime = 15 * time.Second
 
 // open reads the end of the trail. It must be called first.
-func (t *auditTrail) open(ctx context.Context, c *journal.Control) error {
+func (t *auditTrail) open(ctx context.Context, c *publish.Control) error {
 	t.control, t.turn = c, make(chan struct{}, 1)
 	return t.findEnd(ctx)
 }

@@ -8,6 +8,7 @@ import (
 
 	"rempart/internal/changeset"
 	"rempart/internal/journal"
+	"rempart/internal/journal/publish"
 )
 
 type receiptOutput struct {
@@ -199,6 +200,6 @@ func (a *API) addKillSwitch(id, summary, description string, kind journal.Record
 }
 
 // Recover writes the receipts of records that were recovered into the journal, oldest first: a restored backup lacks them.
-func (a *API) Recover(ctx context.Context, all []journal.Recovered) error {
+func (a *API) Recover(ctx context.Context, all []publish.Recovered) error {
 	return a.sets.Recover(ctx, all)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rempart/internal/journal"
+	"rempart/internal/journal/publish"
 )
 
 // loseSnapshot removes the newest snapshot from the object store of a fixture, and damages control's own copy of it, so that the journal cannot be repaired.
@@ -47,7 +48,7 @@ func (f *fixture) loseSnapshot(t *testing.T) {
 }
 
 func TestPushIsRefusedWhileTheJournalIsDamaged(t *testing.T) {
-	f := start(t, setting{control: func(cfg *journal.ControlConfig) { cfg.ScrubInterval = 20 * time.Millisecond }})
+	f := start(t, setting{control: func(cfg *publish.Config) { cfg.ScrubInterval = 20 * time.Millisecond }})
 	f.published(t, set("before", "before.example"))
 	f.loseSnapshot(t)
 	for end := time.Now().Add(30 * time.Second); f.journ.Damaged() == nil; time.Sleep(20 * time.Millisecond) {

@@ -10,6 +10,7 @@ import (
 	"rempart/blocklist"
 	"rempart/internal/changeset"
 	"rempart/internal/journal"
+	"rempart/internal/journal/publish"
 )
 
 // Listing is the part that a change of a name and a claim about it have in common: its name, its grounds, and when and on which nodes it applies.
@@ -138,7 +139,7 @@ func claimOfScoped(s *journal.Scoped) Claim {
 }
 
 // logEntryOf returns a change in the journal as the API shows it.
-func logEntryOf(e *journal.HistoryEntry) LogEntry {
+func logEntryOf(e *publish.HistoryEntry) LogEntry {
 	c := &e.Change
 	return LogEntry{
 		Listing: listingOf(c), Version: e.Record.Version, Time: time.UnixMilli(e.Record.Time).UTC(), By: e.Record.By, Approved: e.Record.Approved,
@@ -173,7 +174,7 @@ func (a *API) history(ctx context.Context, in *nameInput) (*logOutput, error) {
 	defer leave()
 	out := &logOutput{}
 	out.Body.Name, out.Body.Log = blocklist.NameText(wire), []LogEntry{}
-	err = a.cfg.Control.History(ctx, out.Body.Name, func(e journal.HistoryEntry) error {
+	err = a.cfg.Control.History(ctx, out.Body.Name, func(e publish.HistoryEntry) error {
 		if len(out.Body.Log) == maxLog {
 			out.Body.More = true
 			return io.EOF

@@ -15,6 +15,7 @@ import (
 	"rempart/blocklist"
 	"rempart/internal/changeset"
 	"rempart/internal/journal"
+	"rempart/internal/journal/publish"
 	"rempart/internal/journal/stream"
 	"rempart/internal/pushapi"
 )
@@ -47,7 +48,7 @@ func TestNothingIsPublishedWhileNodeIsAhead(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			var f *fixture
-			f = start(t, setting{control: func(cfg *journal.ControlConfig) {
+			f = start(t, setting{control: func(cfg *publish.Config) {
 				cfg.Refuse = func() error {
 					if f == nil || f.api == nil {
 						return nil
@@ -70,7 +71,7 @@ func TestNothingIsPublishedWhileNodeIsAhead(t *testing.T) {
 				}
 			}
 			refused(t, f.push(t, "ada", set("fork", "fork.example")), http.StatusConflict, "")
-			if _, err := f.journ.Publish(t.Context(), journal.Draft{Kind: journal.RecordRenew, By: "time"}); !errors.Is(err, journal.ErrOlder) {
+			if _, err := f.journ.Publish(t.Context(), publish.Draft{Kind: journal.RecordRenew, By: "time"}); !errors.Is(err, publish.ErrOlder) {
 				t.Errorf("control itself appended a record: %v", err)
 			}
 			if infos := f.nodeInfos(t); len(infos) != 1 || infos[0].Problem == "" {
@@ -99,7 +100,7 @@ func TestPushIsDelayedWhileNodeIsAhead(t *testing.T) {
 		begun, caughtUp := time.Now(), make(chan error, 1)
 		edges.send(t, soon)
 		time.AfterFunc(200*time.Millisecond, func() {
-			_, err := f.journ.Publish(context.WithoutCancel(t.Context()), journal.Draft{Kind: journal.RecordRenew, By: "time"})
+			_, err := f.journ.Publish(context.WithoutCancel(t.Context()), publish.Draft{Kind: journal.RecordRenew, By: "time"})
 			if time.Since(begun) >= pushapi.AheadFor {
 				err = errLate
 			}
@@ -157,7 +158,7 @@ func TestUpToDateNodeHasNoProblem(t *testing.T) {
 	if got := problems(); got != "node/behind node/soon" {
 		t.Errorf("with a problem: %s", got)
 	}
-	if _, err := f.journ.Publish(t.Context(), journal.Draft{Kind: journal.RecordRenew, By: "time"}); err != nil {
+	if _, err := f.journ.Publish(t.Context(), publish.Draft{Kind: journal.RecordRenew, By: "time"}); err != nil {
 		t.Fatal(err)
 	}
 	edges.send(t, f.upToDate("newest"))
@@ -402,7 +403,7 @@ func TestRecoveredChangesAreListed(t *testing.T) {
 	suspend := record(9, journal.RecordSuspend)
 	suspend.Reason = "all is wrong"
 	lists := record(10, journal.RecordChanges)
-	all := []journal.Recovered{
+	all := []publish.Recovered{
 		{Record: change, ChangeSet: &journal.ChangeSet{ID: "lost", Comment: "a case"}, Count: 3}, {Record: suspend},
 		{Record: lists, ChangeSet: &journal.ChangeSet{ID: "lists-1", Sources: []journal.ListSource{{Name: "a list"}}}, Count: 1},
 	}

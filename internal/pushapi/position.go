@@ -10,6 +10,7 @@ import (
 
 	"rempart/internal/changeset"
 	"rempart/internal/journal"
+	"rempart/internal/journal/publish"
 	"rempart/internal/journal/stream"
 )
 
@@ -90,7 +91,7 @@ type hashes struct {
 // maxHashes is how many versions are cached: nodes report one of the last few.
 const maxHashes = 1000
 
-func (h *hashes) of(ctx context.Context, c *journal.Control, epoch, version uint64) (string, error) {
+func (h *hashes) of(ctx context.Context, c *publish.Control, epoch, version uint64) (string, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.by == nil || h.epoch != epoch {
@@ -162,7 +163,7 @@ func (f *fleet) conflict(own *journal.State) (c conflict) {
 }
 
 // Conflict returns why nothing may be published: a node is ahead of the journal, or holds another record of a version. It wraps
-// journal.ErrOlder. It reads memory only.
+// publish.ErrOlder. It reads memory only.
 func (a *API) Conflict() error {
 	own := a.cfg.Control.State()
 	c := a.fleet.conflict(own)
@@ -176,7 +177,7 @@ func (a *API) Conflict() error {
 	}
 	return fmt.Errorf("nothing is published: %s: the journal was restored from an older backup, and servers would refuse newer records. "+
 		"Copy the folder \"edge\" of that server's data folder, and start control once with --recover and the copy. If there is no copy, start it with --new-epoch %d. "+
-		"If the server is wrong, revoke its token (%w)", what, max(n.HashVersion(), own.Version), journal.ErrOlder)
+		"If the server is wrong, revoke its token (%w)", what, max(n.HashVersion(), own.Version), publish.ErrOlder)
 }
 
 // startPatience bounds how long a call that publishes waits, after control started, for the nodes that reported before.

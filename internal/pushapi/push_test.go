@@ -16,6 +16,7 @@ import (
 	"rempart/blocklist"
 	"rempart/internal/changeset"
 	"rempart/internal/journal"
+	"rempart/internal/journal/publish"
 	"rempart/internal/journal/stream"
 	"rempart/internal/pushapi"
 	"rempart/internal/signing"
@@ -200,7 +201,7 @@ func TestPendingReceiptsAreSettledAfterCrash(t *testing.T) {
 	if _, err := f.stream.Bucket(stream.Receipts).Create(t.Context(), "hand", data); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.journ.Publish(t.Context(), journal.Draft{Kind: journal.RecordChanges, By: "ada", Body: body}); err != nil {
+	if _, err := f.journ.Publish(t.Context(), publish.Draft{Kind: journal.RecordChanges, By: "ada", Body: body}); err != nil {
 		t.Fatal(err)
 	}
 	if u := f.post(t, "ada", "/v1/changesets/hand/undo"); u.status != http.StatusCreated {

@@ -11,7 +11,7 @@ import (
 
 	"rempart/blocklist/feed/format"
 	"rempart/internal/dnstest"
-	"rempart/internal/journal"
+	"rempart/internal/journal/publish"
 	"rempart/internal/journal/stream"
 	"rempart/internal/pushapi"
 	"rempart/internal/signing"
@@ -37,7 +37,7 @@ func TestControlThatIsNotReadyAnswers503(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.stream.Close() })
-	f.journ, err = journal.NewControl(journal.ControlConfig{
+	f.journ, err = publish.New(publish.Config{
 		Stream: f.stream, Key: f.control, Ring: sealed, Trust: []signing.PublicKey{f.root.PublicKey, root.PublicKey}, Dir: filepath.Join(f.dir, "state"), Log: log,
 	})
 	if err == nil {

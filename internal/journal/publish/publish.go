@@ -1,8 +1,7 @@
-package journal
+package publish
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,19 +11,20 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
 	"rempart/internal/signing"
 )
 
 // Publisher appends to the journal: it numbers records, binds each to the previous one, and signs them. It is safe for concurrent use.
 type Publisher struct {
-	journal  *stream.Stream
-	follower *Follower // follows the same journal, with Node.Control set
+	stream   *stream.Stream
+	follower *journal.Follower // follows the same journal, with Node.Control set
 	key      *signing.SecretKey
 	trust    []signing.PublicKey
-	dir      string
+	dir      string // for temporary files
 	logger   *slog.Logger
-	refuse   func() error // ControlConfig.Refuse
+	refuse   func() error // Config.Refuse
 	damage   atomic.Pointer[Damage]
 	damaged  func() error // Control.Damaged
 	repairs  atomic.Uint64
@@ -57,20 +57,17 @@ type appliedRecord struct {
 	changes []blocklist.Change
 }
 
-// HeartbeatEvery is the longest time between two heartbeats.
-const HeartbeatEvery = 5 * time.Second
-
 // maxPublishTries bounds how often a record or a snapshot is made again because another control appended first.
 const maxPublishTries = 5
 
-// NewPublisher returns a publisher for the journal that follower follows. Temporary files are created in dir.
-func NewPublisher(log *stream.Stream, follower *Follower, key *signing.SecretKey, dir string) *Publisher {
-	return &Publisher{journal: log, follower: follower, key: key, trust: follower.cfg.Trust, dir: dir, logger: follower.log, damaged: func() error { return nil }}
+// newPublisher returns a publisher for the journal that follower follows.
+func newPublisher(cfg *Config, follower *journal.Follower) *Publisher {
+	return &Publisher{stream: cfg.Stream, follower: follower, key: cfg.Key, trust: cfg.Trust, dir: cfg.Dir, logger: cfg.Log, refuse: cfg.Refuse}
 }
 
 // Draft is a record to be published.
 type Draft struct {
-	Kind        RecordKind
+	Kind        journal.RecordKind
 	By          string
 	Approved    []string
 	Refused     []int
@@ -95,21 +92,21 @@ func (p *Publisher) Publish(ctx context.Context, d Draft) (Receipt, error) {
 		return Receipt{}, err
 	}
 	id := ""
-	if d.Kind == RecordChanges {
+	if d.Kind == journal.RecordChanges {
 		if set, _, err := splitChangeSet(d.Body); err == nil {
 			id = set.ID
 		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.append(ctx, id, func(*State) (*Record, []byte, error) {
-		return &Record{Kind: d.Kind, By: d.By, Approved: d.Approved, Refused: d.Refused, ChangeSetID: d.ChangeSetID, Reason: d.Reason}, d.Body, nil
+	return p.append(ctx, id, func(*journal.State) (*journal.Record, []byte, error) {
+		return &journal.Record{Kind: d.Kind, By: d.By, Approved: d.Approved, Refused: d.Refused, ChangeSetID: d.ChangeSetID, Reason: d.Reason}, d.Body, nil
 	})
 }
 
 // append numbers, signs and appends a record that build makes for the newest state. id is the ID of the record's change set, or "": a change set that is in
 // force already is not published again, and its first receipt is returned. The caller holds p.mu.
-func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*Record, []byte, error)) (Receipt, error) {
+func (p *Publisher) append(ctx context.Context, id string, build func(*journal.State) (*journal.Record, []byte, error)) (Receipt, error) {
 	for range maxPublishTries {
 		if r, ok := p.publishedReceipt(id); ok {
 			return r, nil
@@ -131,9 +128,9 @@ func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*
 		if r.Time, err = p.signingTime(st, r.Epoch); err != nil {
 			return Receipt{}, err
 		}
-		data, err := r.seal(p.key, body)
+		data, err := r.Seal(p.key, body)
 		if err == nil {
-			err = st.checkAppend(data, p.trust)
+			err = st.CheckAppend(data, p.trust)
 		}
 		if err != nil {
 			if clockErr := p.clock.checkAhead(); clockErr != nil {
@@ -141,17 +138,17 @@ func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*
 			}
 			return Receipt{}, fmt.Errorf("%w: %w", ErrRefused, err)
 		}
-		sequence, err := p.journal.Append(ctx, after, string(r.Kind), data)
+		sequence, err := p.stream.Append(ctx, after, string(r.Kind), data)
 		switch {
-		case err == nil, errors.Is(err, stream.ErrUnknown) && p.follower.confirmAppended(ctx, r.Version, HashOf(data)):
-			if err := p.follower.waitForRecord(ctx, r.Version); err != nil {
+		case err == nil, errors.Is(err, stream.ErrUnknown) && p.confirmAppended(ctx, r.Version, journal.HashOf(data)):
+			if err := p.follower.WaitForRecord(ctx, r.Version); err != nil {
 				return Receipt{}, err
 			}
 			p.publishHeartbeat(ctx)
 			return Receipt{r.Version, r.Time, sequence}, nil
 		case errors.Is(err, stream.ErrBehind): // another control appended first
 			waiting, cancel := context.WithTimeout(ctx, 5*time.Second)
-			err = p.follower.waitForRecord(waiting, st.Version+1)
+			err = p.follower.WaitForRecord(waiting, st.Version+1)
 			cancel()
 			if err != nil {
 				return Receipt{}, fmt.Errorf("another control appended a record first, and the record did not arrive here: %w", err)
@@ -161,6 +158,17 @@ func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*
 		}
 	}
 	return Receipt{}, fmt.Errorf("another control appended a record first %d times: try again", maxPublishTries)
+}
+
+// confirmAppended waits for a record whose append had an unknown outcome, and reports whether the journal holds it.
+func (p *Publisher) confirmAppended(ctx context.Context, version uint64, hash string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if p.follower.WaitForRecord(ctx, version) != nil {
+		return false
+	}
+	st := p.follower.State()
+	return st.Version == version && st.Hash == hash
 }
 
 // refusal returns an error while no record may be appended, or nil.
@@ -173,12 +181,12 @@ func (p *Publisher) refusal() error {
 
 // signingTime returns the time to sign in an epoch, in Unix milliseconds. A new epoch may begin at an earlier time than the last one ended. A problem with the
 // clock is logged once.
-func (p *Publisher) signingTime(st *State, epoch uint64) (int64, error) {
+func (p *Publisher) signingTime(st *journal.State, epoch uint64) (int64, error) {
 	record, beat := int64(0), int64(0)
 	if epoch == st.Epoch {
 		record = st.Time
 	}
-	if b := p.follower.lastBeat(); b.Epoch == epoch {
+	if b := p.follower.LastHeartbeat(); b.Epoch == epoch {
 		beat = b.Time
 	}
 	at, err := p.clock.now(epoch, record, beat)
@@ -193,26 +201,6 @@ func (p *Publisher) signingTime(st *State, epoch uint64) (int64, error) {
 	return at, err
 }
 
-// maxScopedBytes bounds the encoded scoped changes, because every snapshot record holds them.
-const maxScopedBytes = 1 << 20
-
-// checkAppend returns an error if a follower would refuse the record after this state.
-func (st *State) checkAppend(data []byte, trust []signing.PublicKey) error {
-	c, err := st.check(data, trust)
-	if err != nil || c.Kind != RecordChanges && c.Kind != RecordAdvance {
-		return err
-	}
-	all, _, err := st.rescope(c)
-	if err != nil {
-		return err
-	}
-	encoded, err := json.Marshal(all)
-	if err == nil && len(encoded) > maxScopedBytes {
-		err = fmt.Errorf("%w: more than %d bytes of changes would be in force on some nodes only: advance or withdraw others first", ErrChanges, maxScopedBytes)
-	}
-	return err
-}
-
 // publishHeartbeat signs and publishes a heartbeat for the newest state. The caller holds p.mu.
 func (p *Publisher) publishHeartbeat(ctx context.Context) {
 	st := p.follower.State()
@@ -223,10 +211,10 @@ func (p *Publisher) publishHeartbeat(ctx context.Context) {
 	if err != nil {
 		return // signingTime logged it
 	}
-	data, err := Heartbeat{st.Epoch, st.Version, st.Hash, at}.seal(p.key)
+	data, err := journal.Heartbeat{Epoch: st.Epoch, Version: st.Version, Hash: st.Hash, Time: at}.Seal(p.key)
 	if err == nil {
-		ctx, cancel := context.WithTimeout(ctx, HeartbeatEvery)
-		err = p.journal.Beat(ctx, data)
+		ctx, cancel := context.WithTimeout(ctx, journal.HeartbeatEvery)
+		err = p.stream.Beat(ctx, data)
 		cancel()
 	}
 	if err != nil && ctx.Err() == nil {
@@ -236,7 +224,7 @@ func (p *Publisher) publishHeartbeat(ctx context.Context) {
 
 // Run publishes heartbeats, and snapshots when they are due, until ctx ends.
 func (p *Publisher) Run(ctx context.Context) error {
-	ticker := time.NewTicker(HeartbeatEvery)
+	ticker := time.NewTicker(journal.HeartbeatEvery)
 	defer ticker.Stop()
 	var last uint64 // version of the last snapshot published here
 	lastSweep := time.Now()
@@ -261,10 +249,10 @@ func (p *Publisher) Run(ctx context.Context) error {
 			p.removeOldObjects(ctx)
 			lastSweep = time.Now()
 		}
-		if p.follower.isFetching() {
+		if p.follower.IsFetching() {
 			continue // the last snapshot is not in force here yet
 		}
-		if st.view.Stats().Overlay > snapshotOverlay || st.Version > last+snapshotRecords {
+		if st.View().Stats().Overlay > snapshotOverlay || st.Version > last+snapshotRecords {
 			r, err := p.Compact(ctx)
 			if err != nil {
 				p.logger.Error("publishing a snapshot failed; the journal continues without it", "err", err)
@@ -275,18 +263,18 @@ func (p *Publisher) Run(ctx context.Context) error {
 }
 
 // publishRenewal publishes a version without changes after a scoped change expired: the changes that it overrode are in effect again from that version on.
-func (p *Publisher) publishRenewal(ctx context.Context, st *State) {
+func (p *Publisher) publishRenewal(ctx context.Context, st *journal.State) {
 	now := time.Now().Unix()
-	if !slices.ContainsFunc(st.Scoped, func(s Scoped) bool { return s.expired(now) }) {
+	if !slices.ContainsFunc(st.Scoped, func(s journal.Scoped) bool { return s.Expired(now) }) {
 		return
 	}
-	if _, err := p.Publish(ctx, Draft{Kind: RecordRenew, By: "time"}); err != nil && ctx.Err() == nil {
+	if _, err := p.Publish(ctx, Draft{Kind: journal.RecordRenew, By: "time"}); err != nil && ctx.Err() == nil {
 		p.logger.Warn("publishing the expiry of a change for some nodes failed; the change that it overrode is in effect again with the next change", "err", err)
 	}
 }
 
-// NoteEffect must be called with every effect of the follower, from FollowerConfig.Changed.
-func (p *Publisher) NoteEffect(e Effect) {
+// noteEffect must be called with every effect of the follower, from FollowerConfig.Changed.
+func (p *Publisher) noteEffect(e journal.Effect) {
 	p.rememberChangeSet(e)
 	p.gathered.Lock()
 	defer p.gathered.Unlock()
@@ -299,7 +287,7 @@ func (p *Publisher) NoteEffect(e Effect) {
 }
 
 // rememberChangeSet stores the receipt of the change set that was put in force.
-func (p *Publisher) rememberChangeSet(e Effect) {
+func (p *Publisher) rememberChangeSet(e journal.Effect) {
 	set := e.ChangeSet
 	if s := e.Record.Snapshot; s != nil && s.Changes != nil {
 		set = &s.Changes.ChangeSet

@@ -1,4 +1,4 @@
-package journal_test
+package publish_test
 
 import (
 	"errors"
@@ -11,6 +11,8 @@ import (
 
 	"rempart/blocklist"
 	"rempart/internal/journal"
+	"rempart/internal/journal/journaltest"
+	"rempart/internal/journal/publish"
 	"rempart/internal/journal/stream"
 )
 
@@ -20,7 +22,7 @@ func blockFile(dir, stream string) string {
 
 // damagedJournal is a stopped control whose journal lost the record of "n4.example", one of n0 to n9.
 type damagedJournal struct {
-	keys      *keys
+	keys      *journaltest.Keys
 	dir, copy string // folders of control, and of an edge that has everything in force
 	names     []string
 	lost      uint64
@@ -29,48 +31,48 @@ type damagedJournal struct {
 
 func damageJournal(t *testing.T, lose ...string) *damagedJournal {
 	t.Helper()
-	k, root := newKeys(t), t.TempDir()
+	k, root := journaltest.NewKeys(t), t.TempDir()
 	d := &damagedJournal{keys: k, dir: filepath.Join(root, "c"), copy: filepath.Join(root, "copy"), stopped: filepath.Join(root, "away")}
-	c := startControl(t, k, d.dir, nil)
-	near := startEdge(t, k, d.copy, fromStream(c, "near"), journal.Node{ID: "near"})
-	away := startEdge(t, k, d.stopped, fromStream(c, "away"), journal.Node{ID: "away"})
+	c := journaltest.StartControl(t, k, d.dir, nil)
+	near := journaltest.StartEdge(t, k, d.copy, journaltest.FromStream(c, "near"), journal.Node{ID: "near"})
+	away := journaltest.StartEdge(t, k, d.stopped, journaltest.FromStream(c, "away"), journal.Node{ID: "away"})
 	for i := range 10 {
 		name := fmt.Sprintf("n%d.example", i)
-		r := c.push(t, k.set(t, fmt.Sprint("push", i), block(name)))
+		r := c.Push(t, k.Set(t, fmt.Sprint("push", i), journaltest.Block(name)))
 		if i == 2 {
-			away.reaches(t, r.Version)
-			away.stop()
+			away.Reaches(t, r.Version)
+			away.Stop()
 		}
 		if name == lose[0] {
 			d.lost = r.Version
 		}
-		near.reaches(t, r.Version)
+		near.Reaches(t, r.Version)
 		d.names = append(d.names, name)
 	}
-	near.stop()
-	c.stop()
+	near.Stop()
+	c.Stop()
 	for _, name := range lose {
-		flipBit(t, blockFile(d.dir, "REMPART_JOURNAL"), name)
+		journaltest.FlipBit(t, blockFile(d.dir, "REMPART_JOURNAL"), name)
 	}
 	return d
 }
 
 // reachesAll checks that the stopped edge, and new edges over NATS and HTTP, block the names and receive a new push.
-func (d *damagedJournal) reachesAll(t *testing.T, c *control, names ...string) {
+func (d *damagedJournal) reachesAll(t *testing.T, c *journaltest.Control, names ...string) {
 	t.Helper()
-	r := c.push(t, d.keys.set(t, "fresh", block("fresh.example")))
-	for id, e := range map[string]*edge{
-		"away":     startEdge(t, d.keys, d.stopped, fromStream(c, "away"), journal.Node{ID: "away"}),
-		"new":      startEdge(t, d.keys, t.TempDir(), fromStream(c, "new"), journal.Node{ID: "new"}),
-		"new-http": startEdge(t, d.keys, t.TempDir(), overHTTP(t, c), journal.Node{ID: "new-http"}),
+	r := c.Push(t, d.keys.Set(t, "fresh", journaltest.Block("fresh.example")))
+	for id, e := range map[string]*journaltest.Edge{
+		"away":     journaltest.StartEdge(t, d.keys, d.stopped, journaltest.FromStream(c, "away"), journal.Node{ID: "away"}),
+		"new":      journaltest.StartEdge(t, d.keys, t.TempDir(), journaltest.FromStream(c, "new"), journal.Node{ID: "new"}),
+		"new-http": journaltest.StartEdge(t, d.keys, t.TempDir(), journaltest.OverHTTP(t, c), journal.Node{ID: "new-http"}),
 	} {
-		e.reaches(t, r.Version)
+		e.Reaches(t, r.Version)
 		for _, name := range append(names, "fresh.example") {
-			if got := judge(t, e.Set().View(), name); got != blocklist.BlockedBy {
+			if got := journaltest.Judge(t, e.Set().View(), name); got != blocklist.BlockedBy {
 				t.Errorf("edge %s: %s: %v", id, name, got)
 			}
 		}
-		e.stop()
+		e.Stop()
 	}
 }
 
@@ -78,8 +80,8 @@ func TestControlRepairsLostRecord(t *testing.T) {
 	for _, lost := range []string{"n1.example", "n4.example", "n9.example"} {
 		t.Run(lost, func(t *testing.T) {
 			d := damageJournal(t, lost)
-			c := startControl(t, d.keys, d.dir, nil)
-			defer c.stop()
+			c := journaltest.StartControl(t, d.keys, d.dir, nil)
+			defer c.Stop()
 			if err := c.Damaged(); err != nil {
 				t.Errorf("after the repair: %v", err)
 			}
@@ -104,8 +106,8 @@ func TestControlRepairsLostRecord(t *testing.T) {
 // TestHashOfLostRecordIsKnown checks that control knows the hash of a lost record from the next record, so that it can check a node's report of that version.
 func TestHashOfLostRecordIsKnown(t *testing.T) {
 	d := damageJournal(t, "n4.example")
-	c := startControl(t, d.keys, d.dir, nil)
-	defer c.stop()
+	c := journaltest.StartControl(t, d.keys, d.dir, nil)
+	defer c.Stop()
 	hash, err := c.HashAt(t.Context(), d.lost)
 	next, err2 := c.Record(t.Context(), d.lost+1)
 	if err != nil || err2 != nil {
@@ -117,10 +119,10 @@ func TestHashOfLostRecordIsKnown(t *testing.T) {
 }
 
 func TestScrubRepairsInBackground(t *testing.T) {
-	k, dir := newKeys(t), t.TempDir()
-	c := startControl(t, k, dir, func(cfg *journal.ControlConfig) { cfg.ScrubInterval = 50 * time.Millisecond })
-	defer c.stop()
-	c.push(t, k.set(t, "one", block("one.example")))
+	k, dir := journaltest.NewKeys(t), t.TempDir()
+	c := journaltest.StartControl(t, k, dir, func(cfg *publish.Config) { cfg.ScrubInterval = 50 * time.Millisecond })
+	defer c.Stop()
+	c.Push(t, k.Set(t, "one", journaltest.Block("one.example")))
 	newest, err := c.Newest(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -129,7 +131,7 @@ func TestScrubRepairsInBackground(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.stream.DeleteObject(t.Context(), r.Snapshot.Names()[0]); err != nil {
+	if err := c.Stream.DeleteObject(t.Context(), r.Snapshot.Names()[0]); err != nil {
 		t.Fatal(err)
 	}
 	for end := time.Now().Add(30 * time.Second); c.Repairs() == 0; time.Sleep(20 * time.Millisecond) {
@@ -137,9 +139,9 @@ func TestScrubRepairsInBackground(t *testing.T) {
 			t.Fatal("the lost object was not detected")
 		}
 	}
-	e := startEdge(t, k, t.TempDir(), fromStream(c, "e"), journal.Node{ID: "e"})
-	e.reaches(t, c.State().Version)
-	wantVerdict(t, e.Set().View(), "one.example", blocklist.BlockedBy)
+	e := journaltest.StartEdge(t, k, t.TempDir(), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
+	e.Reaches(t, c.State().Version)
+	journaltest.WantVerdict(t, e.Set().View(), "one.example", blocklist.BlockedBy)
 }
 
 // deleteState deletes control's own state, so that only the journal is left.
@@ -153,17 +155,17 @@ func (d *damagedJournal) deleteState(t *testing.T) {
 func TestErrorWithoutStateNamesRecoverAndNewEpoch(t *testing.T) {
 	d := damageJournal(t, "n4.example")
 	d.deleteState(t)
-	s, err := stream.Open(t.Context(), stream.Config{Dir: filepath.Join(d.dir, "nats"), Log: logs(t)})
+	s, err := stream.Open(t.Context(), stream.Config{Dir: filepath.Join(d.dir, "nats"), Log: journaltest.Logs(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	c, err := journal.NewControl(journal.ControlConfig{Stream: s, Key: d.keys.control, Ring: d.keys.sealed, Trust: d.keys.trust(), Dir: filepath.Join(d.dir, "state")})
+	c, err := publish.New(publish.Config{Stream: s, Key: d.keys.Control, Ring: d.keys.Sealed, Trust: d.keys.Trust(), Dir: filepath.Join(d.dir, "state")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	err = c.Start(t.Context())
-	if !errors.Is(err, journal.ErrDamaged) || !strings.Contains(err.Error(), "--recover") || !strings.Contains(err.Error(), "--new-epoch") {
+	if !errors.Is(err, publish.ErrDamaged) || !strings.Contains(err.Error(), "--recover") || !strings.Contains(err.Error(), "--new-epoch") {
 		t.Errorf("start: error %v, want ErrDamaged with advice", err)
 	}
 }
@@ -171,8 +173,8 @@ func TestErrorWithoutStateNamesRecoverAndNewEpoch(t *testing.T) {
 func TestRecoverReplacesLostRecord(t *testing.T) {
 	d := damageJournal(t, "n4.example")
 	d.deleteState(t)
-	c := startControl(t, d.keys, d.dir, func(cfg *journal.ControlConfig) { cfg.Recover = d.copy })
-	defer c.stop()
+	c := journaltest.StartControl(t, d.keys, d.dir, func(cfg *publish.Config) { cfg.Recover = d.copy })
+	defer c.Stop()
 	if c.State().Epoch != 1 {
 		t.Errorf("epoch %d", c.State().Epoch)
 	}
@@ -182,8 +184,8 @@ func TestRecoverReplacesLostRecord(t *testing.T) {
 func TestNewEpochContinuesWithoutLostRecord(t *testing.T) {
 	d := damageJournal(t, "n4.example", "n5.example")
 	d.deleteState(t)
-	c := startControl(t, d.keys, d.dir, func(cfg *journal.ControlConfig) { cfg.NewEpoch = true })
-	defer c.stop()
+	c := journaltest.StartControl(t, d.keys, d.dir, func(cfg *publish.Config) { cfg.NewEpoch = true })
+	defer c.Stop()
 	if c.State().Epoch != 2 {
 		t.Errorf("epoch %d", c.State().Epoch)
 	}
@@ -191,12 +193,12 @@ func TestNewEpochContinuesWithoutLostRecord(t *testing.T) {
 }
 
 func TestNothingIsPublishedWhileDamaged(t *testing.T) {
-	k, dir := newKeys(t), t.TempDir()
-	c := startControl(t, k, dir, nil)
-	defer c.stop()
-	c.Damage(&journal.Damage{Records: 1, Sequences: []uint64{2}})
-	_, err := c.Publish(t.Context(), journal.Draft{Kind: journal.RecordChanges, By: "desk", Body: k.set(t, "one", block("one.example"))})
-	if !errors.Is(err, journal.ErrDamaged) {
+	k, dir := journaltest.NewKeys(t), t.TempDir()
+	c := journaltest.StartControl(t, k, dir, nil)
+	defer c.Stop()
+	c.SetDamage(&publish.Damage{Records: 1, Sequences: []uint64{2}})
+	_, err := c.Publish(t.Context(), publish.Draft{Kind: journal.RecordChanges, By: "desk", Body: k.Set(t, "one", journaltest.Block("one.example"))})
+	if !errors.Is(err, publish.ErrDamaged) {
 		t.Errorf("a push while damaged: %v", err)
 	}
 }
@@ -207,7 +209,7 @@ func TestRecoverWithoutAnyWholeSnapshot(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			d := damageJournal(t, "n4.example")
 			d.deleteState(t)
-			c := startControl(t, d.keys, d.dir, func(cfg *journal.ControlConfig) { cfg.Recover = d.copy })
+			c := journaltest.StartControl(t, d.keys, d.dir, func(cfg *publish.Config) { cfg.Recover = d.copy })
 			newest, err := c.Newest(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -217,21 +219,21 @@ func TestRecoverWithoutAnyWholeSnapshot(t *testing.T) {
 				t.Fatal(err)
 			}
 			latest := t.TempDir()
-			e := startEdge(t, d.keys, latest, fromStream(c, "latest"), journal.Node{ID: "latest"})
-			e.reaches(t, c.State().Version)
-			e.stop()
-			pushed := c.push(t, d.keys.set(t, "late", block("late.example"))).Version
-			if err := c.stream.DeleteObject(t.Context(), r.Snapshot.Names()[0]); err != nil {
+			e := journaltest.StartEdge(t, d.keys, latest, journaltest.FromStream(c, "latest"), journal.Node{ID: "latest"})
+			e.Reaches(t, c.State().Version)
+			e.Stop()
+			pushed := c.Push(t, d.keys.Set(t, "late", journaltest.Block("late.example"))).Version
+			if err := c.Stream.DeleteObject(t.Context(), r.Snapshot.Names()[0]); err != nil {
 				t.Fatal(err)
 			}
-			c.stop()
+			c.Stop()
 			d.deleteState(t)
-			c = startControl(t, d.keys, d.dir, func(cfg *journal.ControlConfig) {
+			c = journaltest.StartControl(t, d.keys, d.dir, func(cfg *publish.Config) {
 				if cfg.NewEpoch = how == "new epoch"; !cfg.NewEpoch {
 					cfg.Recover = latest
 				}
 			})
-			defer c.stop()
+			defer c.Stop()
 			if c.State().Version <= pushed {
 				t.Errorf("version %d after %d", c.State().Version, pushed)
 			}

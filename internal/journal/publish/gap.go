@@ -1,15 +1,12 @@
-package journal
+package publish
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 
-	"rempart/internal/durable"
+	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
-	"rempart/internal/setfile"
 )
 
 // gap is a range of lost records that control cannot pass: they were not in force here, and no later snapshot replaces them.
@@ -34,7 +31,7 @@ func (c *Control) reachableVersion() uint64 {
 
 // endIsLost reports whether the journal lost its last records while they are in force here. Otherwise a journal that ends before the state in force was
 // restored from an older backup. end is the last record that exists, at sequence at.
-func (c *Control) endIsLost(ctx context.Context, st *State, end Record, at uint64) (bool, error) {
+func (c *Control) endIsLost(ctx context.Context, st *journal.State, end journal.Record, at uint64) (bool, error) {
 	last, err := c.Stream.End(ctx)
 	if err != nil {
 		return false, err
@@ -87,7 +84,7 @@ func (c *Control) findGap(ctx context.Context) (*gap, error) {
 		}
 		return nil, err
 	}
-	r, _, err := ReadRecord(last.Data)
+	r, _, err := journal.ReadRecord(last.Data)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +99,7 @@ func (c *Control) findGap(ctx context.Context) (*gap, error) {
 			return nil, nil
 		}
 	}
-	newest, err := c.Stream.Last(ctx, string(RecordSnapshot))
+	newest, err := c.Stream.Last(ctx, string(journal.RecordSnapshot))
 	if err == nil {
 		from = max(from, newest.Sequence)
 	} else if !errors.Is(err, stream.ErrNone) {
@@ -112,7 +109,7 @@ func (c *Control) findGap(ctx context.Context) (*gap, error) {
 	if err := c.checkChain(ctx, from, end, d, nil); err != nil {
 		return nil, err
 	}
-	if d.Records == 0 && (st.Version == 0 || setfile.Verify(st.base) != nil) {
+	if d.Records == 0 && (st.Version == 0 || st.Verify() != nil) {
 		if err := c.checkNewestObjects(ctx, newest, d); err != nil {
 			return nil, err
 		}
@@ -128,7 +125,7 @@ func (c *Control) findGap(ctx context.Context) (*gap, error) {
 // checkNewestObjects adds the newest snapshot to the lost records if its objects are lost: without a complete state in force, control has no state to start
 // from.
 func (c *Control) checkNewestObjects(ctx context.Context, newest stream.Record, d *Damage) error {
-	r, _, err := ReadRecord(newest.Data)
+	r, _, err := journal.ReadRecord(newest.Data)
 	if err != nil || r.Snapshot == nil {
 		return err
 	}
@@ -146,73 +143,39 @@ func (c *Control) adopt(ctx context.Context, g *gap) (bool, error) {
 	if g.noState {
 		c.cfg.Log.Error("control's own state is damaged or missing, and so is the journal's newest snapshot", "version", g.first)
 	}
-	copied, err := c.readCopy(c.cfg.Recover)
+	copied, err := c.readCopy()
 	if err != nil {
 		return false, err
 	}
-	if copied.last.Epoch != c.lastEpoch || copied.last.Version < g.last || copied.incomplete {
+	if copied.Last.Epoch != c.lastEpoch || copied.Last.Version < g.last || copied.Incomplete {
 		return false, nil
 	}
 	forked, err := c.copyContradictsJournal(ctx, copied, g)
 	if err != nil || forked {
 		return false, err
 	}
-	return true, c.state.adopt(copied, func(version uint64) uint64 { return g.end - (c.endVersion - version) })
+	return true, c.state.Adopt(copied, func(version uint64) uint64 { return g.end - (c.endVersion - version) })
 }
 
 // copyContradictsJournal reports whether the journal holds another record of the copy's last version, or a next record that does not follow that version.
-func (c *Control) copyContradictsJournal(ctx context.Context, copied *folderCopy, g *gap) (forked bool, err error) {
-	at := g.end - (c.endVersion - copied.last.Version)
-	if copied.last.Version > c.endVersion {
+func (c *Control) copyContradictsJournal(ctx context.Context, copied *journal.FolderCopy, g *gap) (forked bool, err error) {
+	at := g.end - (c.endVersion - copied.Last.Version)
+	if copied.Last.Version > c.endVersion {
 		return true, nil // the copy is ahead of the journal
 	}
 	err = c.Stream.Walk(ctx, at, min(at+1, g.end), func(e stream.Record) error {
-		r, _, err := ReadRecord(e.Data)
+		r, _, err := journal.ReadRecord(e.Data)
 		if err != nil {
 			return err
 		}
 		if e.Sequence == at {
-			forked = forked || HashOf(e.Data) != copied.last.Hash
+			forked = forked || journal.HashOf(e.Data) != copied.Last.Hash
 		} else {
-			forked = forked || r.Previous != copied.last.Hash
+			forked = forked || r.Previous != copied.Last.Hash
 		}
 		return nil
 	})
 	return forked, err
-}
-
-// adopt replaces the follower's state by another follower's state and the records after it. sequence returns the sequence of a version.
-func (f *Follower) adopt(copied *folderCopy, sequence func(version uint64) uint64) error {
-	for _, name := range copied.snapshot.Names() {
-		if err := copyFile(copied.disk.path(name), f.disk.path(name)); err != nil {
-			return err
-		}
-	}
-	base := *copied.base
-	base.Sequence = sequence(base.Version)
-	var since []SequencedRecord
-	for v := base.Version + 1; v <= copied.last.Version; v++ {
-		if data, ok := copied.records[v]; ok {
-			since = append(since, SequencedRecord{sequence(v), data})
-		}
-	}
-	if err := f.disk.writeState(&base, copied.snapshot, since); err != nil {
-		return err
-	}
-	f.disk.closeTail()
-	return f.Start()
-}
-
-func copyFile(from, to string) error {
-	r, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	return durable.WriteFile(to, func(w io.Writer) error {
-		_, err := io.Copy(w, r)
-		return err
-	})
 }
 
 // recordsBehindGap returns the records after a version that the journal still holds behind lost ones, oldest first; nil if no records were lost.
@@ -221,7 +184,7 @@ func (c *Control) recordsBehindGap(ctx context.Context, version uint64) (all []o
 		return nil, nil
 	}
 	err = c.Stream.Walk(ctx, 1, c.gap.end, func(e stream.Record) error {
-		r, body, err := ReadRecord(e.Data)
+		r, body, err := journal.ReadRecord(e.Data)
 		if err == nil && r.Epoch == c.lastEpoch && r.Version > version {
 			all = append(all, ownRecord{r, body})
 		}

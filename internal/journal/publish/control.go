@@ -1,4 +1,4 @@
-package journal
+package publish
 
 import (
 	"context"
@@ -6,17 +6,19 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"rempart/blocklist"
+	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
 	"rempart/internal/signing"
 )
 
-// ControlConfig configures a Control.
-type ControlConfig struct {
+// Config configures a Control.
+type Config struct {
 	Stream   *stream.Stream
 	Key      *signing.SecretKey // must have the role control in the ring
 	Ring     []byte             // sealed key ring to put in force; ignored if the journal's ring is newer
@@ -26,7 +28,7 @@ type ControlConfig struct {
 	NewEpoch bool                                         // begin a new epoch with a version above Above, after the journal was restored from an older backup
 	Recover  string                                       // folder of a follower: records that it holds and the journal lacks are appended first; "" for none
 	First    func(w io.Writer, info blocklist.Info) error // compiles the first snapshot of an empty journal; nil: an empty snapshot
-	Changed  func(before, after *blocklist.View, e Effect)
+	Changed  func(before, after *blocklist.View, e journal.Effect)
 	Log      *slog.Logger
 
 	// Refuse returns an error that wraps ErrOlder while no record may be appended, or nil. It is called before each record except the first of an epoch and
@@ -40,8 +42,8 @@ type ControlConfig struct {
 type Control struct {
 	*Publisher
 	Stream     *stream.Stream
-	state      *Follower
-	cfg        ControlConfig
+	state      *journal.Follower
+	cfg        Config
 	endVersion uint64        // the journal's last version when Start was called
 	lastEpoch  uint64        // the journal's epoch when Start was called
 	gap        *gap          // lost records, found by Start, that were not in force here; nil for none
@@ -50,8 +52,8 @@ type Control struct {
 	recovered []Recovered // records that this start recovered; constant after ready
 }
 
-// NewControl checks the keys and returns a control that Start and Run start.
-func NewControl(cfg ControlConfig) (*Control, error) {
+// New checks the keys and returns a control that Start and Run start.
+func New(cfg Config) (*Control, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -63,10 +65,10 @@ func NewControl(cfg ControlConfig) (*Control, error) {
 		return nil, fmt.Errorf("key %s does not have the role %s at this time in key ring %d: give it the role in a new ring (rempart keys)", cfg.Key.ID(), signing.RoleControl, ring.Serial)
 	}
 	c := &Control{Stream: cfg.Stream, cfg: cfg, ready: make(chan struct{})}
-	c.state, err = NewFollower(FollowerConfig{
-		Dir: cfg.Dir, Source: fromWriter(cfg.Stream, "control"), Trust: cfg.Trust, Node: Node{ID: "control", Control: true}, Log: cfg.Log,
-		Changed: func(before, after *blocklist.View, e Effect) {
-			c.NoteEffect(e)
+	c.state, err = journal.NewFollower(journal.FollowerConfig{
+		Dir: cfg.Dir, Source: newOwnSource(cfg.Stream), Trust: cfg.Trust, Node: journal.Node{ID: "control", Control: true}, Log: cfg.Log,
+		Changed: func(before, after *blocklist.View, e journal.Effect) {
+			c.noteEffect(e)
 			if cfg.Changed != nil {
 				cfg.Changed(before, after, e)
 			}
@@ -75,8 +77,8 @@ func NewControl(cfg ControlConfig) (*Control, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Publisher = NewPublisher(cfg.Stream, c.state, cfg.Key, cfg.Dir)
-	c.Publisher.refuse, c.Publisher.damaged = cfg.Refuse, c.Damaged
+	c.Publisher = newPublisher(&cfg, c.state)
+	c.Publisher.damaged = c.Damaged
 	return c, nil
 }
 
@@ -93,9 +95,9 @@ func (c *Control) Start(ctx context.Context) error {
 		return err
 	}
 	st := c.state.State()
-	var end Record
+	var end journal.Record
 	if err == nil {
-		r, _, err := ReadRecord(last.Data)
+		r, _, err := journal.ReadRecord(last.Data)
 		if err != nil {
 			return fmt.Errorf("the journal's last record: %w", err)
 		}
@@ -139,13 +141,13 @@ func (c *Control) Ready() <-chan struct{} { return c.ready }
 
 // publishFirst publishes the records that must precede all others: the first snapshot of a journal or of an epoch, and a newer key ring.
 func (c *Control) publishFirst(ctx context.Context) error {
-	if err := c.state.waitForRecord(ctx, c.reachableVersion()); err != nil {
+	if err := c.state.WaitForRecord(ctx, c.reachableVersion()); err != nil {
 		return err
 	}
 	joined := false
 	if c.cfg.Recover != "" && c.endVersion > 0 {
 		epoch := c.state.State().Epoch
-		if err := c.recover(ctx, c.cfg.Recover); err != nil {
+		if err := c.recover(ctx); err != nil {
 			return err
 		}
 		joined = c.state.State().Epoch > epoch
@@ -170,7 +172,7 @@ func (c *Control) publishFirst(ctx context.Context) error {
 }
 
 // beginEpoch begins an epoch with a state, and publishes again the records that the journal holds behind lost ones.
-func (c *Control) beginEpoch(ctx context.Context, st *State) error {
+func (c *Control) beginEpoch(ctx context.Context, st *journal.State) error {
 	behind, err := c.recordsBehindGap(ctx, st.Version)
 	if err != nil {
 		return err
@@ -201,23 +203,23 @@ func (c *Control) highestKnown() uint64 {
 // SetRing publishes a key ring, unless this ring or a newer one is in force.
 func (c *Control) SetRing(ctx context.Context, sealed []byte) (Receipt, error) {
 	st := c.state.State()
-	ring, err := signing.ParseRing(sealed, append(c.cfg.Trust, st.ring.RootKeys...))
-	if err != nil || ring.Serial <= st.ring.Serial {
+	ring, err := signing.ParseRing(sealed, slices.Concat(c.cfg.Trust, st.Roots()))
+	if err != nil || ring.Serial <= st.RingSerial() {
 		return Receipt{}, err
 	}
-	return c.Publish(ctx, Draft{Kind: RecordRing, By: "root", Body: sealed})
+	return c.Publish(ctx, Draft{Kind: journal.RecordRing, By: "root", Body: sealed})
 }
 
 // State returns the state that is in force at control.
-func (c *Control) State() *State { return c.state.State() }
+func (c *Control) State() *journal.State { return c.state.State() }
 
 // Follower returns control's own follower of the journal.
-func (c *Control) Follower() *Follower { return c.state }
+func (c *Control) Follower() *journal.Follower { return c.state }
 
 // Beat returns a heartbeat like Follower.Beat.
 func (c *Control) Beat(ctx context.Context, after uint64) []byte { return c.state.Beat(ctx, after) }
 
-// Record returns the record of a version of the current epoch. The error wraps stream.ErrNone if there is none, and ErrLost if the record is lost.
+// Record returns the record of a version of the current epoch. The error wraps stream.ErrNone if there is none, and journal.ErrLost if the record is lost.
 func (c *Control) Record(ctx context.Context, version uint64) ([]byte, error) {
 	st := c.state.State()
 	if version > st.Version || st.Version-version >= st.Sequence {
@@ -230,14 +232,14 @@ func (c *Control) Record(ctx context.Context, version uint64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if head, _, err := ReadRecord(r.Data); err != nil || head.Version != version {
+	if head, _, err := journal.ReadRecord(r.Data); err != nil || head.Version != version {
 		return nil, stream.ErrNone
 	}
 	return r.Data, nil
 }
 
 // HashAt returns the hash of the record of a version of the current epoch. If that record is lost, the next record names its hash. The error wraps
-// stream.ErrNone if the journal has no such record, and ErrLost if the next record is lost too.
+// stream.ErrNone if the journal has no such record, and journal.ErrLost if the next record is lost too.
 func (c *Control) HashAt(ctx context.Context, version uint64) (string, error) {
 	if st := c.state.State(); st.Version == version {
 		return st.Hash, nil
@@ -249,7 +251,7 @@ func (c *Control) HashAt(ctx context.Context, version uint64) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return HashOf(data), nil
+	return journal.HashOf(data), nil
 }
 
 // hashBefore returns the previous record's hash that the record of a version names.
@@ -258,7 +260,7 @@ func (c *Control) hashBefore(ctx context.Context, version uint64) (string, error
 	if err != nil {
 		return "", err
 	}
-	r, _, err := ReadRecord(data)
+	r, _, err := journal.ReadRecord(data)
 	if err != nil {
 		return "", err
 	}
@@ -266,8 +268,8 @@ func (c *Control) hashBefore(ctx context.Context, version uint64) (string, error
 }
 
 // Newest returns the record of the newest snapshot.
-func (c *Control) Newest(ctx context.Context) (SequencedRecord, error) {
-	return c.state.cfg.Source.Newest(ctx)
+func (c *Control) Newest(ctx context.Context) (journal.SequencedRecord, error) {
+	return newOwnSource(c.Stream).Newest(ctx)
 }
 
 // Object opens the object of a name. The caller closes it.
@@ -276,13 +278,13 @@ func (c *Control) Object(ctx context.Context, name string) (io.ReadCloser, error
 }
 
 // Each calls each with every record that the journal still holds, oldest first, up to the journal's end at the time of the call.
-func (c *Control) Each(ctx context.Context, each func(r *Record, body []byte) error) error {
+func (c *Control) Each(ctx context.Context, each func(r *journal.Record, body []byte) error) error {
 	end, err := c.Stream.End(ctx)
 	if err != nil {
 		return err
 	}
 	return c.Stream.Walk(ctx, 1, end, func(r stream.Record) error {
-		head, body, err := ReadRecord(r.Data)
+		head, body, err := journal.ReadRecord(r.Data)
 		if err != nil {
 			return err
 		}

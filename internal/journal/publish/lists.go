@@ -1,4 +1,4 @@
-package journal
+package publish
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/internal/journal"
 	"rempart/internal/signing"
 )
 
@@ -21,30 +22,30 @@ func (c *Control) PublishLists(ctx context.Context, view *blocklist.View, keep f
 		return Receipt{}, err
 	}
 	st := c.State()
-	before, after := st.view.Input().Only(keep), view.Input().Only(keep)
-	set := &ChangeSet{ID: fmt.Sprintf("lists-%d-%d", time.Now().UnixNano(), view.Version()), Time: time.Now().Unix()}
+	before, after := st.View().Input().Only(keep), view.Input().Only(keep)
+	set := &journal.ChangeSet{ID: fmt.Sprintf("lists-%d-%d", time.Now().UnixNano(), view.Version()), Time: time.Now().Unix()}
 	if sameSources(before.Sources(), after.Sources()) {
 		changes, fits, err := diffForRecord(before, after, set)
 		if err != nil || fits && len(changes) == 0 {
 			return Receipt{}, err
 		}
 		if fits {
-			payload, err := Encode(set, changes)
+			payload, err := journal.Encode(set, changes)
 			if err != nil {
 				return Receipt{}, err
 			}
-			if len(payload) <= MaxChangeSet {
-				return c.Publish(ctx, Draft{Kind: RecordChanges, By: "lists", Body: signing.Seal(signing.KindChanges, payload, key)})
+			if len(payload) <= journal.MaxChangeSet {
+				return c.Publish(ctx, Draft{Kind: journal.RecordChanges, By: "lists", Body: signing.Seal(signing.KindChanges, payload, key)})
 			}
 		}
 	}
-	return c.PublishSnapshot(ctx, SnapshotDraft{By: "lists", Compile: func(w io.Writer, st *State) error {
-		return blocklist.Compile(w, st.viewInfo(), after, st.view.Input().Only(func(source string) bool { return !keep(source) }))
+	return c.PublishSnapshot(ctx, SnapshotDraft{By: "lists", Compile: func(w io.Writer, st *journal.State) error {
+		return blocklist.Compile(w, st.ViewInfo(), after, st.View().Input().Only(func(source string) bool { return !keep(source) }))
 	}})
 }
 
 func notOperator(keep func(string) bool) func(string) bool {
-	return func(source string) bool { return source != Operator && (keep == nil || keep(source)) }
+	return func(source string) bool { return source != journal.Operator && (keep == nil || keep(source)) }
 }
 
 // sameSources reports whether the sources that both sides have also have the same weight and quorum, so that changes of listings suffice.
@@ -61,20 +62,20 @@ func sameSources(before, after []blocklist.Source) bool {
 var errTooManyChanges = errors.New("many")
 
 // diffForRecord returns the changes from before to after, and adds their sources to set. fits is false if they do not fit into a record.
-func diffForRecord(before, after *blocklist.Input, set *ChangeSet) (changes []Change, fits bool, err error) {
+func diffForRecord(before, after *blocklist.Input, set *journal.ChangeSet) (changes []journal.Change, fits bool, err error) {
 	failed := error(nil)
 	err = blocklist.Diff(before, after, func(c blocklist.Change) bool {
-		if len(changes) == MaxChanges {
+		if len(changes) == journal.MaxChanges {
 			failed = errTooManyChanges
 			return false
 		}
-		change := FromListing(c)
+		change := journal.FromListing(c)
 		if _, err := change.Listing(); err != nil { // the text form would be another listing: only a snapshot can hold it
 			failed = errTooManyChanges
 			return false
 		}
-		if !slices.ContainsFunc(set.Sources, func(l ListSource) bool { return l.Name == c.Source.Name }) {
-			l := ListSource{Name: c.Source.Name, Weight: c.Source.Weight, Quorum: c.Source.Quorum}
+		if !slices.ContainsFunc(set.Sources, func(l journal.ListSource) bool { return l.Name == c.Source.Name }) {
+			l := journal.ListSource{Name: c.Source.Name, Weight: c.Source.Weight, Quorum: c.Source.Quorum}
 			if !c.Source.Fetched.IsZero() {
 				l.Fetched = c.Source.Fetched.Unix()
 			}
@@ -83,7 +84,7 @@ func diffForRecord(before, after *blocklist.Input, set *ChangeSet) (changes []Ch
 		changes = append(changes, change)
 		return true
 	})
-	if failed != nil || len(set.Sources) > maxSources {
+	if failed != nil || len(set.Sources) > journal.MaxSources {
 		return nil, false, nil
 	}
 	return changes, err == nil, err

@@ -1,4 +1,4 @@
-package journal_test
+package publish_test
 
 import (
 	"fmt"
@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rempart/internal/journal"
+	"rempart/internal/journal/journaltest"
+	"rempart/internal/journal/publish"
 	"rempart/internal/signing"
 )
 
@@ -50,8 +52,8 @@ func TestUndoRestoresEarlierClaims(t *testing.T) {
 		{"undo of a staged change set, another one advanced", "s",
 			[]act{{staged, "o", journal.Allow, ""}, {staged, "s", journal.Block, ""}, {advance, "o", "", ""}}, "left"},
 	}
-	k := newKeys(t)
-	c := startControl(t, k, t.TempDir(), nil)
+	k := journaltest.NewKeys(t)
+	c := journaltest.StartControl(t, k, t.TempDir(), nil)
 	for i, test := range tests {
 		id := func(id string) string { return fmt.Sprint(id, i) }
 		for _, a := range test.acts {
@@ -60,14 +62,14 @@ func TestUndoRestoresEarlierClaims(t *testing.T) {
 				set.Stage = &journal.Stage{Share: 0.1, Seconds: 60}
 			}
 			if a.what == advance {
-				c.publish(t, journal.Draft{Kind: journal.RecordAdvance, ChangeSetID: set.ID})
+				c.MustPublish(t, publish.Draft{Kind: journal.RecordAdvance, ChangeSetID: set.ID})
 				continue
 			}
 			payload, err := journal.Encode(set, []journal.Change{{Do: a.do, Name: fmt.Sprintf("x%d.example", i), Scope: a.scope}})
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.push(t, signing.Seal(signing.KindChanges, payload, k.author))
+			c.Push(t, signing.Seal(signing.KindChanges, payload, k.Author))
 		}
 		if got := undoText(t, c, id(test.undo)); got != test.want {
 			t.Errorf("%s: %s, want %s", test.name, got, test.want)
@@ -76,7 +78,7 @@ func TestUndoRestoresEarlierClaims(t *testing.T) {
 }
 
 // undoText returns the changes of an undo as text.
-func undoText(t *testing.T, c *control, id string) string {
+func undoText(t *testing.T, c *journaltest.Control, id string) string {
 	t.Helper()
 	u, err := c.Undo(t.Context(), id)
 	if err != nil {
@@ -94,10 +96,10 @@ func undoText(t *testing.T, c *control, id string) string {
 
 // TestUndoOfUserNamedLists checks the undo of a change set that was pushed by a user whose name is that of the publisher of lists.
 func TestUndoOfUserNamedLists(t *testing.T) {
-	k := newKeys(t)
-	c := startControl(t, k, t.TempDir(), nil)
-	c.push(t, k.set(t, "a", block("x.example"), block("y.example")))
-	c.publish(t, journal.Draft{Kind: journal.RecordChanges, By: "lists", Body: k.set(t, "b", journal.Change{Do: journal.Allow, Name: "x.example"})})
+	k := journaltest.NewKeys(t)
+	c := journaltest.StartControl(t, k, t.TempDir(), nil)
+	c.Push(t, k.Set(t, "a", journaltest.Block("x.example"), journaltest.Block("y.example")))
+	c.MustPublish(t, publish.Draft{Kind: journal.RecordChanges, By: "lists", Body: k.Set(t, "b", journal.Change{Do: journal.Allow, Name: "x.example"})})
 	u, err := c.Undo(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package journal_test
+package publish_test
 
 import (
 	"bufio"
@@ -22,7 +22,9 @@ import (
 	"rempart/blocklist"
 	"rempart/internal/dnstest"
 	"rempart/internal/journal"
+	"rempart/internal/journal/journaltest"
 	"rempart/internal/journal/mirror"
+	"rempart/internal/journal/publish"
 	"rempart/internal/journal/stream"
 	"rempart/internal/signing"
 )
@@ -65,11 +67,11 @@ func liveControl(dir, addr string) error {
 		return err
 	}
 	for n := int(c.State().Version); ; n++ {
-		payload, err := journal.Encode(&journal.ChangeSet{ID: fmt.Sprintf("set%d-%d", n, os.Getpid()), Time: time.Now().Unix()}, []journal.Change{block(pushedName(n))})
+		payload, err := journal.Encode(&journal.ChangeSet{ID: fmt.Sprintf("set%d-%d", n, os.Getpid()), Time: time.Now().Unix()}, []journal.Change{journaltest.Block(pushedName(n))})
 		if err != nil {
 			return err
 		}
-		_, err = c.Publish(ctx, journal.Draft{Kind: journal.RecordChanges, By: "desk", Body: signing.Seal(signing.KindChanges, payload, desk)})
+		_, err = c.Publish(ctx, publish.Draft{Kind: journal.RecordChanges, By: "desk", Body: signing.Seal(signing.KindChanges, payload, desk)})
 		if errors.Is(err, stream.ErrFull) {
 			fmt.Println("full")
 			time.Sleep(50 * time.Millisecond)
@@ -92,7 +94,7 @@ func liveControl(dir, addr string) error {
 func pushedName(n int) string { return fmt.Sprintf("n%d.example", n) }
 
 // openControl starts the control in a folder from its disk, with its keys.
-func openControl(ctx context.Context, dir string) (*journal.Control, *signing.Keys, error) {
+func openControl(ctx context.Context, dir string) (*publish.Control, *signing.Keys, error) {
 	keys, _, err := signing.OpenKeys(filepath.Join(dir, "keys"))
 	if err != nil {
 		return nil, nil, err
@@ -109,7 +111,7 @@ func openControl(ctx context.Context, dir string) (*journal.Control, *signing.Ke
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := journal.NewControl(journal.ControlConfig{Stream: s, Key: key, Ring: ring.Sealed, Trust: ring.RootKeys, Dir: filepath.Join(dir, "state"), Log: warnings()})
+	c, err := publish.New(publish.Config{Stream: s, Key: key, Ring: ring.Sealed, Trust: ring.RootKeys, Dir: filepath.Join(dir, "state"), Log: warnings()})
 	if err == nil {
 		err = c.Start(ctx)
 	}
@@ -121,7 +123,7 @@ func openControl(ctx context.Context, dir string) (*journal.Control, *signing.Ke
 }
 
 // serveJournal starts to serve a control's journal over HTTP to nodes.
-func serveJournal(c *journal.Control, addr string) error {
+func serveJournal(c *publish.Control, addr string) error {
 	var l net.Listener
 	var err error
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) { // the port may be in use for a moment
@@ -305,7 +307,7 @@ func checkLives(t *testing.T, control, edge *life) {
 	defer dnstest.Running(t, f.Run)()
 	missing := func(set *blocklist.Set) (n int) {
 		for i := range control.acknowledged {
-			if judge(t, set.View(), pushedName(i)) != blocklist.BlockedBy {
+			if journaltest.Judge(t, set.View(), pushedName(i)) != blocklist.BlockedBy {
 				n++
 			}
 		}
@@ -338,7 +340,7 @@ func TestKilledProcessesLoseNothing(t *testing.T) {
 	edge.start()
 	for round := range rounds {
 		time.Sleep(time.Duration(rand.IntN(900)) * time.Millisecond)
-		waitFor(t, "a change to be acknowledged", func() bool { return control.count() > round }) // a slow machine takes longer to start
+		journaltest.WaitFor(t, "a change to be acknowledged", func() bool { return control.count() > round }) // a slow machine takes longer to start
 		which := rand.IntN(3)
 		if which != 0 {
 			control.kill()
@@ -379,11 +381,11 @@ func TestFullDiskLosesNothing(t *testing.T) {
 		kept := control.count()
 		control.start()
 		edge.start()
-		waitFor(t, "both processes to work", func() bool { return control.count() > kept && edge.lineCount() > 0 })
+		journaltest.WaitFor(t, "both processes to work", func() bool { return control.count() > kept && edge.lineCount() > 0 })
 		time.Sleep(time.Second)
 		dnstest.FillDisk(t, ballast)
 		time.Sleep(2 * time.Second)
-		waitFor(t, "control to meet the full disk", control.metFull)
+		journaltest.WaitFor(t, "control to meet the full disk", control.metFull)
 		if round%2 == 0 { // killed while the disk is full; otherwise after it was freed
 			control.kill()
 			edge.kill()
@@ -393,7 +395,7 @@ func TestFullDiskLosesNothing(t *testing.T) {
 		}
 		if round%2 == 1 {
 			kept := control.count()
-			waitFor(t, "a change to be acknowledged after the disk was freed", func() bool { return control.count() > kept })
+			journaltest.WaitFor(t, "a change to be acknowledged after the disk was freed", func() bool { return control.count() > kept })
 			control.kill()
 			edge.kill()
 		}

@@ -14,21 +14,6 @@ import (
 // FromStream returns a Source that reads a stream, and reports under the node's name.
 func FromStream(r *stream.Reader, node string) Source { return &streamSource{r, node} }
 
-// fromWriter returns a Source for the stream's writer. It finds the newest snapshot even if a later one is lost.
-func fromWriter(s *stream.Stream, node string) Source {
-	return &writerSource{streamSource{s.Reader, node}, s}
-}
-
-type writerSource struct {
-	streamSource
-	s *stream.Stream
-}
-
-func (o *writerSource) Newest(ctx context.Context) (SequencedRecord, error) {
-	r, err := o.s.Last(ctx, string(RecordSnapshot))
-	return SequencedRecord{r.Sequence, r.Data}, err
-}
-
 // gapIfLost wraps ErrGap around an error about lost records, so that the follower fetches the newest snapshot.
 func gapIfLost(err error) error {
 	if errors.Is(err, stream.ErrLost) {

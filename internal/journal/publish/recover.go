@@ -1,4 +1,4 @@
-package journal
+package publish
 
 import (
 	"context"
@@ -8,73 +8,42 @@ import (
 	"io/fs"
 	"os"
 
+	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
 	"rempart/internal/signing"
 )
 
 // Recovered is a record that a start with Recover restored, and the number of its changes that are in effect.
 type Recovered struct {
-	Record    Record
-	ChangeSet *ChangeSet // nil for a record without a change set
+	Record    journal.Record
+	ChangeSet *journal.ChangeSet // nil for a record without a change set
 	Count     int
 }
 
-// folderCopy is the content of a follower's folder: the last state that the follower had in force, and the records before it.
-type folderCopy struct {
-	dir        string
-	disk       *disk
-	records    map[uint64][]byte // by version; the records after the snapshot on disk
-	base       *State            // the state of that snapshot
-	snapshot   *Snapshot
-	last       *State
-	incomplete bool // the folder lacks a snapshot that the last state needs
-}
-
-// readCopy reads a follower's folder without changing it.
-func (c *Control) readCopy(dir string) (*folderCopy, error) {
-	d := &disk{dir: dir}
-	persisted, err := d.load(c.cfg.Trust)
-	if persisted == nil {
-		return nil, fmt.Errorf("recover from %s: the folder holds no state of a journal: %w", dir, err)
-	}
-	f := &Follower{cfg: FollowerConfig{Trust: c.cfg.Trust, Node: Node{Control: true}}, log: c.cfg.Log}
-	last, _, err := f.replay(persisted)
+// readCopy reads the copy of a follower's folder that Config.Recover names.
+func (c *Control) readCopy() (*journal.FolderCopy, error) {
+	copied, err := journal.ReadFolder(c.cfg.Recover, c.cfg.Trust, c.cfg.Log)
 	if err != nil {
-		return nil, fmt.Errorf("recover from %s: %w", dir, err)
-	}
-	copied := &folderCopy{dir: dir, disk: d, records: map[uint64][]byte{}, base: persisted.state, snapshot: persisted.snapshot, last: last, incomplete: f.isIncomplete()}
-	for _, e := range persisted.tail.entries {
-		if r, _, err := ReadRecord(e.Data); err == nil {
-			copied.records[r.Version] = e.Data
-		}
+		return nil, c.copyError(err)
 	}
 	return copied, nil
 }
 
-// hashOf returns the hash of the copy's record of a version; "" if the copy does not know it.
-func (s *folderCopy) hashOf(version uint64) string {
-	if version == s.base.Version {
-		return s.base.Hash
-	}
-	if data, ok := s.records[version]; ok {
-		return HashOf(data)
-	}
-	if r, _, err := ReadRecord(s.records[version+1]); err == nil {
-		return r.Previous
-	}
-	return ""
+// copyError returns an error that names the copy.
+func (c *Control) copyError(err error) error {
+	return fmt.Errorf("recover from %s: %w", c.cfg.Recover, err)
 }
 
 // copyIsForked reports whether the copy and this journal hold different records of the last version that both have reached.
-func (c *Control) copyIsForked(ctx context.Context, copied *folderCopy) (bool, error) {
+func (c *Control) copyIsForked(ctx context.Context, copied *journal.FolderCopy) (bool, error) {
 	st := c.state.State()
-	version := min(st.Version, copied.last.Version)
-	theirs := copied.hashOf(version)
-	if copied.last.Epoch != st.Epoch || theirs == "" {
+	version := min(st.Version, copied.Last.Version)
+	theirs := copied.HashOf(version)
+	if copied.Last.Epoch != st.Epoch || theirs == "" {
 		return false, nil
 	}
 	ours, err := c.HashAt(ctx, version)
-	if errors.Is(err, stream.ErrNone) || errors.Is(err, ErrLost) {
+	if errors.Is(err, stream.ErrNone) || errors.Is(err, journal.ErrLost) {
 		return false, nil // the epoch began later, or the record's hash is unknown
 	}
 	return ours != theirs, err
@@ -83,14 +52,14 @@ func (c *Control) copyIsForked(ctx context.Context, copied *folderCopy) (bool, e
 // recover appends the records that a follower's folder holds and the journal, which was restored from an older backup, lacks: each record is signed
 // by control and bound to the one before. If records were published after the restore, the two histories exclude each other, and the
 // journal continues in a new epoch.
-func (c *Control) recover(ctx context.Context, dir string) error {
-	copied, err := c.readCopy(dir)
+func (c *Control) recover(ctx context.Context) error {
+	copied, err := c.readCopy()
 	if err != nil {
 		return err
 	}
 	forked, err := c.copyIsForked(ctx, copied)
 	if err != nil {
-		return fmt.Errorf("recover from %s: %w", dir, err)
+		return c.copyError(err)
 	}
 	if c.cfg.NewEpoch || forked {
 		return c.beginEpochFromCopy(ctx, copied)
@@ -110,38 +79,45 @@ func (c *Control) recover(ctx context.Context, dir string) error {
 }
 
 // appendNext appends the copy's record that follows the journal's last one; more is false if there is none.
-func (c *Control) appendNext(ctx context.Context, copied *folderCopy) (more bool, err error) {
-	st, last := c.state.State(), copied.last.Version
-	data, ok := copied.records[st.Version+1]
-	if !ok && st.Version < last {
+func (c *Control) appendNext(ctx context.Context, copied *journal.FolderCopy) (more bool, err error) {
+	st, last := c.state.State(), copied.Last.Version
+	data := copied.Record(st.Version + 1)
+	if data == nil && st.Version < last {
 		return false, fmt.Errorf("recover from %s: it holds version %d, but not the record of version %d, after which the journal ends: use another copy, or start with both --recover and --new-epoch %d: the journal then continues from the copy's state, without the records between",
-			copied.dir, last, st.Version+1, last)
+			c.cfg.Recover, last, st.Version+1, last)
 	}
-	if !ok {
+	if data == nil {
 		return false, nil
 	}
-	checked, err := st.check(data, c.cfg.Trust)
-	if err == nil && checked.Snapshot != nil {
-		err = c.putCopiedObjects(ctx, copied, &checked.Record)
+	r, body, err := journal.ReadRecord(data)
+	if err == nil {
+		err = st.CheckAppend(data, c.cfg.Trust)
+	}
+	if err == nil && r.Snapshot != nil {
+		err = c.putCopiedObjects(ctx, copied, r)
 	}
 	if err == nil {
-		_, err = c.journal.Append(ctx, st.Sequence, string(checked.Kind), data)
+		_, err = c.Stream.Append(ctx, st.Sequence, string(r.Kind), data)
 	}
 	if err == nil {
-		err = c.state.waitForRecord(ctx, checked.Version)
+		err = c.state.WaitForRecord(ctx, r.Version)
 	}
 	if err != nil {
-		return false, fmt.Errorf("recover from %s: %w", copied.dir, err)
+		return false, c.copyError(err)
 	}
-	c.addRecovered(checked)
+	c.addRecovered(r, body)
 	return true, nil
 }
 
-// addRecovered adds a recovered record to the result of Recovered.
-func (c *Control) addRecovered(r *checked) {
-	one := Recovered{Record: r.Record, ChangeSet: r.changeSet, Count: len(r.changes)}
-	if s := r.Snapshot; s != nil && s.Changes != nil {
-		one.ChangeSet, one.Count = &s.Changes.ChangeSet, s.Changes.Count
+// addRecovered adds a recovered record, which was checked, to the result of Recovered.
+func (c *Control) addRecovered(r *journal.Record, body []byte) {
+	one := Recovered{Record: *r}
+	switch {
+	case r.Kind == journal.RecordChanges:
+		set, changes, _ := journal.DecodeChanges(r, body) // it was decoded when it was checked
+		one.ChangeSet, one.Count = set, len(changes)
+	case r.Snapshot != nil && r.Snapshot.Changes != nil:
+		one.ChangeSet, one.Count = &r.Snapshot.Changes.ChangeSet, r.Snapshot.Changes.Count
 	}
 	c.recovered = append(c.recovered, one)
 }
@@ -151,39 +127,39 @@ func (c *Control) Recovered() []Recovered { return c.recovered }
 
 // beginEpochFromCopy begins a new epoch with the copy's last state, and publishes in it again the records of this journal after the last common record. So
 // neither the changes in force on a server nor those pushed here are lost.
-func (c *Control) beginEpochFromCopy(ctx context.Context, copied *folderCopy) error {
-	if copied.incomplete {
-		return fmt.Errorf("recover from %s: it lacks a snapshot that its last version needs: use another copy", copied.dir)
+func (c *Control) beginEpochFromCopy(ctx context.Context, copied *journal.FolderCopy) error {
+	if copied.Incomplete {
+		return fmt.Errorf("recover from %s: it lacks a snapshot that its last version needs: use another copy", c.cfg.Recover)
 	}
-	st, from := c.state.State(), copied.last
+	st, from := c.state.State(), copied.Last
 	own, err := c.recordsNotInCopy(ctx, copied, st)
 	if err == nil && c.gap != nil {
 		from := st.Version
-		if copied.last.Epoch == c.lastEpoch {
-			from = max(from, copied.last.Version)
+		if copied.Last.Epoch == c.lastEpoch {
+			from = max(from, copied.Last.Version)
 		}
 		var behind []ownRecord
 		behind, err = c.recordsBehindGap(ctx, from)
 		own = append(own, behind...)
 	}
 	if err != nil {
-		return fmt.Errorf("recover from %s: %w", copied.dir, err)
+		return c.copyError(err)
 	}
-	ring, err := newerRing(c.cfg.Ring, from.ring.Sealed, c.cfg.Trust)
+	ring, err := newerRing(c.cfg.Ring, from.Ring(), c.cfg.Trust)
 	if err != nil {
-		return fmt.Errorf("recover from %s: %w", copied.dir, err)
+		return c.copyError(err)
 	}
 	version := max(st.Version, from.Version, c.endVersion, c.highestKnown()) + 1
 	_, err = c.BeginEpoch(ctx, max(st.Epoch, from.Epoch, c.lastEpoch)+1, version, ring, from, func(w io.Writer) error {
-		return from.view.Compact(w, from.viewInfo())
+		return from.View().Compact(w, from.ViewInfo())
 	})
 	if err == nil {
 		err = c.state.Wait(ctx, version)
 	}
 	if err != nil {
-		return fmt.Errorf("recover from %s: %w", copied.dir, err)
+		return c.copyError(err)
 	}
-	c.cfg.Log.Warn("began a new epoch with the state of the copy, because the journal and the copy hold different records", "copy", copied.dir,
+	c.cfg.Log.Warn("began a new epoch with the state of the copy, because the journal and the copy hold different records", "copy", c.cfg.Recover,
 		"version", version, "copied_version", from.Version)
 	var again []Recovered
 	for _, r := range own {
@@ -195,13 +171,9 @@ func (c *Control) beginEpochFromCopy(ctx context.Context, copied *folderCopy) er
 	if len(own) > 0 {
 		first = own[0].record.Version
 	}
-	for v := max(first, copied.base.Version+1); v <= from.Version; v++ { // their changes are part of the state that the epoch began with
-		if r, body, err := ReadRecord(copied.records[v]); err == nil {
-			one := &checked{Record: *r}
-			if r.Kind == RecordChanges {
-				one.changeSet, one.changes, _ = decodeApplied(r, body)
-			}
-			c.addRecovered(one)
+	for v := max(first, copied.Base()+1); v <= from.Version; v++ { // their changes are part of the state that the epoch began with
+		if r, body, err := journal.ReadRecord(copied.Record(v)); err == nil {
+			c.addRecovered(r, body)
 		}
 	}
 	c.recovered = append(c.recovered, again...)
@@ -210,29 +182,29 @@ func (c *Control) beginEpochFromCopy(ctx context.Context, copied *folderCopy) er
 
 // ownRecord is a record of this journal that is to be published again.
 type ownRecord struct {
-	record *Record
+	record *journal.Record
 	body   []byte
 }
 
 // recordsNotInCopy returns the records of this journal after the last one that the copy has too, oldest first.
-func (c *Control) recordsNotInCopy(ctx context.Context, copied *folderCopy, st *State) (own []ownRecord, err error) {
-	if copied.last.Epoch != st.Epoch {
+func (c *Control) recordsNotInCopy(ctx context.Context, copied *journal.FolderCopy, st *journal.State) (own []ownRecord, err error) {
+	if copied.Last.Epoch != st.Epoch {
 		return nil, nil
 	}
-	for v := st.Version; v >= copied.base.Version; v-- {
+	for v := st.Version; v >= copied.Base(); v-- {
 		hash, err := c.HashAt(ctx, v)
-		if err != nil || hash == copied.hashOf(v) {
+		if err != nil || hash == copied.HashOf(v) {
 			break
 		}
 		data, err := c.Record(ctx, v)
-		if errors.Is(err, ErrLost) {
+		if errors.Is(err, journal.ErrLost) {
 			c.cfg.Log.Error("a record of this journal is lost, and is not in force in the new epoch", "version", v)
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		r, body, err := ReadRecord(data)
+		r, body, err := journal.ReadRecord(data)
 		if err != nil {
 			return nil, err
 		}
@@ -247,19 +219,19 @@ func (c *Control) publishOwnAgain(ctx context.Context, d ownRecord) *Recovered {
 	r := d.record
 	var err error
 	switch r.Kind {
-	case RecordChanges, RecordSuspend, RecordResume, RecordAdvance:
+	case journal.RecordChanges, journal.RecordSuspend, journal.RecordResume, journal.RecordAdvance:
 		var done Receipt
 		done, err = c.Publish(ctx, Draft{Kind: r.Kind, By: r.By, Approved: r.Approved, Refused: r.Refused, ChangeSetID: r.ChangeSetID, Reason: r.Reason, Body: d.body})
 		if err == nil {
 			one := &Recovered{Record: *r}
 			one.Record.Version, one.Record.Time = done.Version, done.Time
-			if r.Kind == RecordChanges {
-				set, changes, _ := decodeApplied(r, d.body) // it was decoded when it was published
+			if r.Kind == journal.RecordChanges {
+				set, changes, _ := journal.DecodeChanges(r, d.body) // it was decoded when it was published
 				one.ChangeSet, one.Count = set, len(changes)
 			}
 			return one
 		}
-	case RecordSnapshot:
+	case journal.RecordSnapshot:
 		if r.Snapshot.Changes != nil {
 			err = errors.New("it is too large for one record")
 		}
@@ -268,27 +240,13 @@ func (c *Control) publishOwnAgain(ctx context.Context, d ownRecord) *Recovered {
 		return nil
 	}
 	id := r.ChangeSetID
-	if set, _, bad := splitChangeSet(d.body); r.Kind == RecordChanges && bad == nil {
+	if set, _, bad := splitChangeSet(d.body); r.Kind == journal.RecordChanges && bad == nil {
 		id = set.ID
 	} else if r.Snapshot != nil && r.Snapshot.Changes != nil {
 		id = r.Snapshot.Changes.ChangeSet.ID
 	}
 	c.cfg.Log.Error("a change set that was published after the backup was restored is not in force: push its changes again under another id", "id", id, "kind", r.Kind, "err", err)
 	return nil
-}
-
-// decodeApplied returns the change set of a record of changes, and its changes that are in effect.
-func decodeApplied(r *Record, body []byte) (*ChangeSet, []Change, error) {
-	s, err := signing.Unseal(signing.KindChanges, body)
-	if err != nil {
-		return nil, nil, err
-	}
-	set, all, err := Decode(s.Payload)
-	if err != nil {
-		return nil, nil, err
-	}
-	applied, err := withoutRefused(all, r.Refused)
-	return set, applied, err
 }
 
 // newerRing returns the sealed key ring with the higher serial number.
@@ -306,9 +264,9 @@ func newerRing(a, b []byte, trust []signing.PublicKey) ([]byte, error) {
 
 // putCopiedObjects writes the snapshot objects that the copy holds to the object store. An object that the copy lacks is not needed by nodes that have the
 // state. If the snapshot has content of its own, that content would be in force nowhere, and the object must be in the journal.
-func (c *Control) putCopiedObjects(ctx context.Context, copied *folderCopy, r *Record) error {
+func (c *Control) putCopiedObjects(ctx context.Context, copied *journal.FolderCopy, r *journal.Record) error {
 	for _, name := range r.Snapshot.Names() {
-		err := c.putCopiedFile(ctx, copied.disk.path(name), name)
+		err := c.putCopiedFile(ctx, copied.ObjectPath(name), name)
 		if !errors.Is(err, fs.ErrNotExist) {
 			if err != nil {
 				return err
@@ -321,7 +279,7 @@ func (c *Control) putCopiedObjects(ctx context.Context, copied *folderCopy, r *R
 		o, there := c.Object(ctx, name)
 		if there != nil {
 			return fmt.Errorf("it holds the record of version %d, but neither it nor the journal holds the record's object %s (%w): use another copy, or begin a new epoch (--new-epoch %d)",
-				r.Version, name, there, copied.last.Version)
+				r.Version, name, there, copied.Last.Version)
 		}
 		o.Close()
 	}

@@ -1,4 +1,4 @@
-package journal
+package publish
 
 import (
 	"context"
@@ -9,8 +9,8 @@ import (
 	"io"
 	"time"
 
+	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
-	"rempart/internal/setfile"
 	"rempart/internal/signing"
 )
 
@@ -48,9 +48,6 @@ func (d *Damage) String() string {
 // ErrDamaged is wrapped by the error that refuses to publish while records or objects are lost that followers may need.
 var ErrDamaged = errors.New("the journal is damaged")
 
-// ErrLost is the error for a record that the journal held once and lost.
-var ErrLost = stream.ErrLost
-
 const (
 	scrubEvery = time.Hour
 	scrubRetry = 10 * time.Second // after damage that was not repaired; doubled up to scrubEvery
@@ -86,7 +83,7 @@ func (c *Control) examine(ctx context.Context, pace *pacer) (*Damage, error) {
 	if err != nil || end == 0 {
 		return d, err
 	}
-	newest, err := c.Stream.Last(ctx, string(RecordSnapshot))
+	newest, err := c.Stream.Last(ctx, string(journal.RecordSnapshot))
 	if errors.Is(err, stream.ErrNone) {
 		d.Snapshot = true
 		return d, nil
@@ -97,7 +94,7 @@ func (c *Control) examine(ctx context.Context, pace *pacer) (*Damage, error) {
 	if err := c.checkChain(ctx, newest.Sequence, end, d, pace); err != nil {
 		return nil, err
 	}
-	r, _, err := ReadRecord(newest.Data)
+	r, _, err := journal.ReadRecord(newest.Data)
 	if err != nil || r.Snapshot == nil {
 		return d, nil // checkChain counted the record as lost
 	}
@@ -106,21 +103,21 @@ func (c *Control) examine(ctx context.Context, pace *pacer) (*Damage, error) {
 
 // checkChain adds to d the records between two sequences that are lost, or not bound to the previous record.
 func (c *Control) checkChain(ctx context.Context, from, to uint64, d *Damage, pace *pacer) error {
-	next, before := from, (*Record)(nil)
+	next, before := from, (*journal.Record)(nil)
 	hash := ""
 	err := c.Stream.Walk(ctx, from, to, func(e stream.Record) error {
 		for ; next < e.Sequence; next++ {
 			d.addLost(next)
 			before = nil
 		}
-		r, _, err := ReadRecord(e.Data)
+		r, _, err := journal.ReadRecord(e.Data)
 		switch {
 		case err != nil:
 			d.addLost(e.Sequence)
 		case before != nil && before.Epoch == r.Epoch && r.Previous != hash:
 			d.addLost(e.Sequence)
 		}
-		before, hash = r, HashOf(e.Data)
+		before, hash = r, journal.HashOf(e.Data)
 		next = e.Sequence + 1
 		return pace.wait(len(e.Data))
 	})
@@ -134,10 +131,10 @@ func (c *Control) checkChain(ctx context.Context, from, to uint64, d *Damage, pa
 }
 
 // checkObjects adds to d the objects of a snapshot that are lost or altered.
-func (c *Control) checkObjects(ctx context.Context, s *Snapshot, d *Damage, pace *pacer) error {
-	want := map[string]Object{s.Object.SHA256 + snapshotSuffix: s.Object}
+func (c *Control) checkObjects(ctx context.Context, s *journal.Snapshot, d *Damage, pace *pacer) error {
+	want := map[string]journal.Object{s.Object.SHA256 + journal.SnapshotSuffix: s.Object}
 	if s.Overlay != nil {
-		want[s.Overlay.SHA256+overlaySuffix] = *s.Overlay
+		want[s.Overlay.SHA256+journal.OverlaySuffix] = *s.Overlay
 	}
 	for _, name := range s.Names() {
 		err := c.checkObject(ctx, name, want[name], pace)
@@ -151,7 +148,7 @@ func (c *Control) checkObjects(ctx context.Context, s *Snapshot, d *Damage, pace
 	return nil
 }
 
-func (c *Control) checkObject(ctx context.Context, name string, want Object, pace *pacer) error {
+func (c *Control) checkObject(ctx context.Context, name string, want journal.Object, pace *pacer) error {
 	o, err := c.Stream.Object(ctx, name)
 	if err != nil {
 		return err
@@ -256,7 +253,7 @@ func (c *Control) repair(ctx context.Context) (Receipt, error) {
 	case st.Sequence != end || c.state.InForce() < st.Version:
 		return Receipt{}, fmt.Errorf("control has version %d in force, which is not the last published one", c.state.InForce())
 	}
-	if err := setfile.Verify(st.base); err != nil {
+	if err := st.Verify(); err != nil {
 		return Receipt{}, fmt.Errorf("control's own state is damaged too: %w", err)
 	}
 	return c.PublishSnapshot(ctx, SnapshotDraft{Same: true, repairs: true, Compile: compact})

@@ -1,4 +1,4 @@
-package journal
+package publish
 
 import (
 	"bufio"
@@ -16,6 +16,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/internal/durable"
+	"rempart/internal/journal"
 	"rempart/internal/setfile"
 	"rempart/internal/signing"
 )
@@ -32,20 +33,20 @@ const objectRetention = time.Hour
 
 // removeOldObjects removes the objects of old snapshots. Change sets are kept, because they are part of the journal.
 func (p *Publisher) removeOldObjects(ctx context.Context) {
-	newest, err := p.follower.cfg.Source.Newest(ctx)
+	newest, err := newOwnSource(p.stream).Newest(ctx)
 	if err != nil {
 		return
 	}
-	r, _, err := ReadRecord(newest.Data)
+	r, _, err := journal.ReadRecord(newest.Data)
 	if err != nil || r.Snapshot == nil {
 		return
 	}
 	current := r.Snapshot.Names()
-	objects, err := p.journal.Objects(ctx)
+	objects, err := p.stream.Objects(ctx)
 	for _, o := range objects {
 		old := time.Since(o.ModTime) > objectRetention && !slices.Contains(current, o.Name)
-		if old && (strings.HasSuffix(o.Name, snapshotSuffix) || strings.HasSuffix(o.Name, overlaySuffix)) {
-			err = errors.Join(err, p.journal.DeleteObject(ctx, o.Name))
+		if old && (strings.HasSuffix(o.Name, journal.SnapshotSuffix) || strings.HasSuffix(o.Name, journal.OverlaySuffix)) {
+			err = errors.Join(err, p.stream.DeleteObject(ctx, o.Name))
 		}
 	}
 	if err != nil && ctx.Err() == nil {
@@ -59,16 +60,16 @@ func (p *Publisher) Compact(ctx context.Context) (Receipt, error) {
 }
 
 // compact writes a state as a snapshot.
-func compact(w io.Writer, st *State) error { return st.view.Compact(w, st.viewInfo()) }
+func compact(w io.Writer, st *journal.State) error { return st.View().Compact(w, st.ViewInfo()) }
 
 // SnapshotDraft is a snapshot to be published.
 type SnapshotDraft struct {
 	Same     bool // the state does not change
 	By       string
 	Approved []string
-	Changes  *LargeChangeSet
+	Changes  *journal.LargeChangeSet
 	// Compile writes the new state. Records that are published while it runs are added to the snapshot as an overlay.
-	Compile func(w io.Writer, st *State) error
+	Compile func(w io.Writer, st *journal.State) error
 
 	repairs bool // the snapshot replaces lost records, so that damage is no reason to refuse it
 }
@@ -112,7 +113,7 @@ func (p *Publisher) trySnapshot(ctx context.Context, l SnapshotDraft) (Receipt, 
 }
 
 // overridingChanges returns the changes of a large change set that replace scoped changes, one per name and scope.
-func (p *Publisher) overridingChanges(ctx context.Context, l *LargeChangeSet, scoped []Scoped) (overriding []Change, err error) {
+func (p *Publisher) overridingChanges(ctx context.Context, l *journal.LargeChangeSet, scoped []journal.Scoped) (overriding []journal.Change, err error) {
 	if l == nil || len(scoped) == 0 {
 		return nil, nil
 	}
@@ -128,7 +129,7 @@ func (p *Publisher) overridingChanges(ctx context.Context, l *LargeChangeSet, sc
 			return nil, fmt.Errorf("change set %s: %w", l.ChangeSet.ID, err)
 		}
 		w := nameScope{c.Name, c.Scope}
-		if c.Scope == "" && c.Do != Withdraw {
+		if c.Scope == "" && c.Do != journal.Withdraw {
 			w.scope = blocklist.Subtree.String()
 		}
 		if sought[w] {
@@ -139,55 +140,34 @@ func (p *Publisher) overridingChanges(ctx context.Context, l *LargeChangeSet, sc
 }
 
 // largeChanges reads the changes of a large change set that apply, and checks the object's hash at the end.
-func (p *Publisher) largeChanges(ctx context.Context, l *LargeChangeSet) iter.Seq2[Change, error] {
-	return func(yield func(Change, error) bool) {
-		o, err := p.journal.Object(ctx, l.Object.SHA256+ChangeSetSuffix)
+func (p *Publisher) largeChanges(ctx context.Context, l *journal.LargeChangeSet) iter.Seq2[journal.Change, error] {
+	return func(yield func(journal.Change, error) bool) {
+		o, err := p.stream.Object(ctx, l.Object.SHA256+journal.ChangeSetSuffix)
 		if err != nil {
-			yield(Change{}, err)
+			yield(journal.Change{}, err)
 			return
 		}
 		defer o.Close()
 		hash := sha256.New()
 		lines := bufio.NewReaderSize(io.TeeReader(o, hash), 256<<10)
-		if _, err := ReadLine(lines, MaxLine); err != nil { // the line of the change set itself
-			yield(Change{}, err)
+		if _, err := journal.ReadLine(lines, journal.MaxLine); err != nil { // the line of the change set itself
+			yield(journal.Change{}, err)
 			return
 		}
-		for c, err := range SkipRefused(ReadChanges(lines), l.Refused) {
+		for c, err := range journal.SkipRefused(journal.ReadChanges(lines), l.Refused) {
 			if !yield(c, err) || err != nil {
 				return
 			}
 		}
 		if hex.EncodeToString(hash.Sum(nil)) != l.Object.SHA256 {
-			yield(Change{}, fmt.Errorf("%w: the object is not the signed one", signing.ErrSeal))
+			yield(journal.Change{}, fmt.Errorf("%w: the object is not the signed one", signing.ErrSeal))
 		}
 	}
-}
-
-// remainingScoped returns the scoped changes that stay in effect after a large change set. before holds the scoped changes at the time when the change set was
-// made: changes published after that override the change set.
-func remainingScoped(now, before []Scoped, overriding []Change) []Scoped {
-	known := map[string]bool{}
-	for _, s := range before {
-		known[s.ChangeSetID] = true
-	}
-	var older, newer scopedList
-	for _, s := range now {
-		if known[s.ChangeSetID] {
-			older = append(older, s)
-		} else {
-			newer = append(newer, s)
-		}
-	}
-	for _, c := range overriding {
-		older = older.without(c)
-	}
-	return append(older, newer...)
 }
 
 // writeSnapshot stores the snapshot that compile writes as an object, and opens it.
-func (p *Publisher) writeSnapshot(ctx context.Context, compile func(io.Writer) error) (object Object, view *blocklist.View, err error) {
-	object, err = p.storeObject(ctx, snapshotSuffix, compile, func(path string) error {
+func (p *Publisher) writeSnapshot(ctx context.Context, compile func(io.Writer) error) (object journal.Object, view *blocklist.View, err error) {
+	object, err = p.storeObject(ctx, journal.SnapshotSuffix, compile, func(path string) error {
 		f, err := setfile.Open(path)
 		if err == nil {
 			view = f.View // the mapping stays valid after the file is removed
@@ -202,18 +182,18 @@ func (p *Publisher) writeSnapshot(ctx context.Context, compile func(io.Writer) e
 
 // announce publishes the record of a snapshot that was made from a state, with an overlay of the changes since. overriding holds the draft's changes that
 // replace scoped changes.
-func (p *Publisher) announce(ctx context.Context, l SnapshotDraft, from *State, overriding []Change, object Object, view *blocklist.View) (Receipt, error) {
+func (p *Publisher) announce(ctx context.Context, l SnapshotDraft, from *journal.State, overriding []journal.Change, object journal.Object, view *blocklist.View) (Receipt, error) {
 	id := ""
 	if l.Changes != nil {
 		id = l.Changes.ChangeSet.ID
 	}
-	return p.append(ctx, id, func(st *State) (*Record, []byte, error) { // called again if another control appended first
-		s := &Snapshot{
+	return p.append(ctx, id, func(st *journal.State) (*journal.Record, []byte, error) { // called again if another control appended first
+		s := &journal.Snapshot{
 			Object: object, Same: l.Same, Changes: l.Changes, Count: view.Stats().Names, Suspended: st.Suspended, Scoped: st.Scoped,
 		}
 		if len(overriding) > 0 {
-			if s.Scoped = remainingScoped(st.Scoped, from.Scoped, overriding); len(s.Scoped) > maxScoped {
-				return nil, nil, fmt.Errorf("%w: more than %d changes would be in force on some nodes only: advance or withdraw others first", ErrChanges, maxScoped)
+			if s.Scoped = journal.RemainingScoped(st.Scoped, from.Scoped, overriding); len(s.Scoped) > journal.MaxScoped {
+				return nil, nil, fmt.Errorf("%w: more than %d changes would be in force on some nodes only: advance or withdraw others first", journal.ErrChanges, journal.MaxScoped)
 			}
 		}
 		since, outdated := p.gatheredSince(from.Version)
@@ -225,7 +205,7 @@ func (p *Publisher) announce(ctx context.Context, l SnapshotDraft, from *State, 
 			if err != nil {
 				return nil, nil, err
 			}
-			o, err := p.storeObject(ctx, overlaySuffix, func(w io.Writer) error {
+			o, err := p.storeObject(ctx, journal.OverlaySuffix, func(w io.Writer) error {
 				_, err := w.Write(after.Overlay())
 				return err
 			}, nil)
@@ -234,13 +214,13 @@ func (p *Publisher) announce(ctx context.Context, l SnapshotDraft, from *State, 
 			}
 			s.Overlay, s.Count = &o, after.Stats().Names
 		}
-		return &Record{Kind: RecordSnapshot, By: l.By, Approved: l.Approved, Snapshot: s}, st.Ring(), nil
+		return &journal.Record{Kind: journal.RecordSnapshot, By: l.By, Approved: l.Approved, Snapshot: s}, st.Ring(), nil
 	})
 }
 
 // BeginEpoch publishes the first record of an epoch: a snapshot under a ring. The scoped changes and the suspension are taken from a state, which may belong to
 // another history.
-func (p *Publisher) BeginEpoch(ctx context.Context, epoch, version uint64, ring []byte, from *State, compile func(w io.Writer) error) (Receipt, error) {
+func (p *Publisher) BeginEpoch(ctx context.Context, epoch, version uint64, ring []byte, from *journal.State, compile func(w io.Writer) error) (Receipt, error) {
 	p.snapshots.Lock()
 	defer p.snapshots.Unlock()
 	object, view, err := p.writeSnapshot(ctx, compile)
@@ -250,15 +230,15 @@ func (p *Publisher) BeginEpoch(ctx context.Context, epoch, version uint64, ring 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.forgetChangeSets()
-	return p.append(ctx, "", func(st *State) (*Record, []byte, error) {
-		s := &Snapshot{Object: object, Count: view.Stats().Names, Suspended: from.Suspended, Scoped: from.Scoped}
-		return &Record{Epoch: epoch, Version: version, Kind: RecordSnapshot, Previous: st.Hash, Snapshot: s}, ring, nil
+	return p.append(ctx, "", func(st *journal.State) (*journal.Record, []byte, error) {
+		s := &journal.Snapshot{Object: object, Count: view.Stats().Names, Suspended: from.Suspended, Scoped: from.Scoped}
+		return &journal.Record{Epoch: epoch, Version: version, Kind: journal.RecordSnapshot, Previous: st.Hash, Snapshot: s}, ring, nil
 	})
 }
 
 // startGathering starts to record effects, and returns the state from which a snapshot is written. That state is completely in force: otherwise the snapshot
 // would lack the content of the last one.
-func (p *Publisher) startGathering(ctx context.Context) (*State, error) {
+func (p *Publisher) startGathering(ctx context.Context) (*journal.State, error) {
 	p.gathered.Lock()
 	p.gathered.active = true
 	p.gathered.Unlock()
@@ -294,7 +274,7 @@ func (p *Publisher) stopGathering() {
 
 // storeObject stores the output of write as an object that is named by its hash and suffix. stored, which may be nil, is called with the path of the temporary
 // file before it is removed.
-func (p *Publisher) storeObject(ctx context.Context, suffix string, write func(io.Writer) error, stored func(path string) error) (o Object, err error) {
+func (p *Publisher) storeObject(ctx context.Context, suffix string, write func(io.Writer) error, stored func(path string) error) (o journal.Object, err error) {
 	f, err := durable.CreateTemp(p.dir, strings.TrimPrefix(suffix, ".")) // in the follower's folder, whose temporary files are removed at the next start
 	if err != nil {
 		return o, err
@@ -319,25 +299,22 @@ func (p *Publisher) putFile(ctx context.Context, f *os.File, name string) error 
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	if err := p.journal.PutObject(ctx, name, f); err != nil {
+	if err := p.stream.PutObject(ctx, name, f); err != nil {
 		return fmt.Errorf("store %s: %w", name, err)
 	}
 	return nil
 }
 
 // PutChangeSet stores the bytes that an author signed for a large change set, and returns their object.
-func (p *Publisher) PutChangeSet(ctx context.Context, f *os.File) (Object, error) {
+func (p *Publisher) PutChangeSet(ctx context.Context, f *os.File) (journal.Object, error) {
 	h := sha256.New()
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return Object{}, err
+		return journal.Object{}, err
 	}
 	n, err := io.Copy(h, f)
 	if err != nil {
-		return Object{}, err
+		return journal.Object{}, err
 	}
-	o := Object{hex.EncodeToString(h.Sum(nil)), n}
-	return o, p.putFile(ctx, f, o.SHA256+ChangeSetSuffix)
+	o := journal.Object{SHA256: hex.EncodeToString(h.Sum(nil)), Size: n}
+	return o, p.putFile(ctx, f, o.SHA256+journal.ChangeSetSuffix)
 }
-
-// ChangeSetSuffix is the end of the names of objects that hold large change sets.
-const ChangeSetSuffix = ".set"
