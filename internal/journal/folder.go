@@ -21,7 +21,8 @@ type FolderCopy struct {
 	snapshot *Snapshot
 }
 
-// ReadFolder reads a copy of a follower's folder without changing it. It accepts what keys authorize that trust or the folder's own key ring names.
+// ReadFolder reads a copy of a follower's folder without changing it. trust holds root keys; root keys that replaced them, according to the key ring in the folder,
+// are accepted as well.
 func ReadFolder(dir string, trust []signing.PublicKey, log *slog.Logger) (*FolderCopy, error) {
 	d := &disk{dir: dir}
 	persisted, err := d.load(trust)

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -103,5 +104,38 @@ func TestListenReplacesOnlyStaleSocket(t *testing.T) {
 	}
 	if c, err := Find(left, file); c != nil || err != nil {
 		t.Error("Find returned a server where none runs:", c, err)
+	}
+}
+
+// TestEndlessAnswerIsRefused checks that the client reads no more than maxAnswer bytes of an answer that does not end.
+func TestEndlessAnswerIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		chunk := []byte(strings.Repeat(" ", 1<<20))
+		for {
+			if _, err := w.Write(chunk); err != nil {
+				return
+			}
+		}
+	})}
+	dnstest.Running(t, func(ctx context.Context) error {
+		context.AfterFunc(ctx, func() { srv.Close() })
+		return srv.Serve(l)
+	})
+	c := newClient(path)
+	if _, err := c.Status(t.Context()); err == nil {
+		t.Error("Status: no error")
+	}
+	var got int64
+	err = c.Metrics(t.Context(), func(r io.Reader) (err error) {
+		got, err = io.Copy(io.Discard, r)
+		return err
+	})
+	if err != nil || got != maxAnswer {
+		t.Errorf("Metrics: %d bytes, error %v; want %d bytes", got, err, maxAnswer)
 	}
 }
