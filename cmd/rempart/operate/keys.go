@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -28,49 +29,40 @@ changed key ring at SIGHUP.`,
 	return cli.WithCommands(cmd, keysInitCommand(), keysListCommand(), keysNewCommand(), keysGrantCommand(), keysRevokeCommand(), keysRotateCommand(), keysThresholdCommand())
 }
 
-// openedKeys are the keys of a folder.
-type openedKeys struct {
-	*signing.Keys
-	folder string
-	made   bool // the keys were created just now
-}
-
-// openKeys opens the keys in the folder of REMPART_KEYS, and creates them if there are none.
-func openKeys() (*openedKeys, error) {
+// openKeys opens the keys in the folder of REMPART_KEYS. It creates none: after a typing error in the setting, servers would trust keys that control does not use.
+func openKeys() (*signing.Keys, error) {
 	folder, err := config.KeysFolder()
 	if err != nil {
 		return nil, err
 	}
-	k, made, err := signing.OpenKeys(folder)
-	if err != nil {
-		return nil, err
+	k, err := signing.OpenExistingKeys(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("there are no keys in %s: set REMPART_KEYS to control's folder of keys, or make keys with \"rempart keys init\"", folder)
 	}
-	return &openedKeys{Keys: k, folder: folder, made: made}, nil
-}
-
-// openRing opens the keys like openKeys, and reads their key ring.
-func openRing() (*openedKeys, *signing.StoredRing, error) {
-	k, err := openKeys()
-	if err != nil {
-		return nil, nil, err
-	}
-	ring, err := k.Ring()
-	return k, ring, err
+	return k, err
 }
 
 func keysInitCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "init", Short: "Make control's keys and a key ring, unless they are there", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			k, ring, err := openRing()
+			folder, err := config.KeysFolder()
+			if err != nil {
+				return err
+			}
+			k, made, err := signing.OpenKeys(folder)
+			if err != nil {
+				return err
+			}
+			ring, err := k.Ring()
 			if err != nil {
 				return err
 			}
 			out := cmd.OutOrStdout()
-			if !k.made {
-				fmt.Fprintf(out, "keys are in %s already\n", k.folder)
+			if !made {
+				fmt.Fprintf(out, "keys are in %s already\n", folder)
 			} else {
-				fmt.Fprintf(out, "keys were created in %s\n", k.folder)
+				fmt.Fprintf(out, "keys were created in %s\n", folder)
 				fmt.Fprintf(out, "%s signs which key may do what: store it outside this machine, and put it back only while it is needed\n", k.Path(signing.RootKey))
 			}
 			fmt.Fprintf(out, "servers that follow this control need:\n  REMPART_CONTROL_KEY=%s\n", ring.RootKeys[0])
@@ -84,7 +76,11 @@ func keysListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the keys and their roles", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, ring, err := openRing()
+			k, err := openKeys()
+			if err != nil {
+				return err
+			}
+			ring, err := k.Ring()
 			if err != nil {
 				return err
 			}
@@ -100,6 +96,7 @@ func keysListCommand() *cobra.Command {
 
 func writeRing(w io.Writer, ring *signing.Ring, roots []signing.PublicKey) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "ROLE\tKEY (NAME+HASH IS ITS ID)\tUNTIL")
 	for _, r := range roots {
 		fmt.Fprintf(tw, "root\t%s\n", r)
 	}
@@ -176,11 +173,16 @@ func keysRevokeCommand() *cobra.Command {
 	var root string
 	cmd := &cobra.Command{
 		Use: "revoke ID", Short: "Revoke all roles of a key", Args: cobra.ExactArgs(1),
+		Long: `Revoke all roles of a key. ID is NAME+HASH, the beginning of the key in "rempart keys list"; the whole key works too.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			id := args[0]
+			if whole, err := signing.ParsePublicKey(id); err == nil {
+				id = whole.ID()
+			}
 			return changeRing(cmd, root, func(ring *signing.Ring) error {
-				left := withoutKey(ring.Keys, args[0])
+				left := withoutKey(ring.Keys, id)
 				if len(left) == len(ring.Keys) {
-					return fmt.Errorf("no key %q is in the key ring: \"rempart keys list\" shows its keys, by name+hash", args[0])
+					return fmt.Errorf("no key %q is in the key ring: \"rempart keys list\" shows its keys; the ID of a key is its beginning, NAME+HASH", id)
 				}
 				ring.Keys = left
 				return nil
