@@ -41,6 +41,9 @@ func (d *dialog) ask(question, by string, accept func(string) error) (string, er
 			}
 		}
 		err := accept(answer)
+		if d.in == nil && err == nil {
+			d.say("%s: %s", question, answer)
+		}
 		if err == nil || d.in == nil {
 			return answer, err
 		}

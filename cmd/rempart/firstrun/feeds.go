@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"rempart/deploy"
 )
 
 // catalogue is the text of a feeds file, in parts.
@@ -16,9 +18,37 @@ type catalogue struct {
 
 const feedMark = "[[feed]]\n"
 
+// shippedFeeds returns the feeds that a household can choose.
+func shippedFeeds() (catalogue, error) {
+	text, err := deploy.Household.ReadFile(feedsFile)
+	if err != nil {
+		return catalogue{}, err
+	}
+	return newCatalogue(string(text)), nil
+}
+
 func newCatalogue(text string) catalogue {
 	parts := strings.Split(text, feedMark)
 	return catalogue{parts[0], parts[1:]}
+}
+
+// chosenIn returns the choice that the text of a feeds file shows, as choose reads it.
+func (c catalogue) chosenIn(text string) string {
+	var numbers []string
+	for i, feed := range c.feeds {
+		line, _, _ := strings.Cut(feed, "\n")
+		name, _, _ := strings.Cut(line, "#")
+		if name = strings.TrimSpace(name); strings.Contains("\n"+text, "\n"+name) {
+			numbers = append(numbers, strconv.Itoa(i+1))
+		}
+	}
+	switch len(numbers) {
+	case 0:
+		return "none"
+	case len(c.feeds):
+		return "all"
+	}
+	return strings.Join(numbers, ",")
 }
 
 // title returns the name of a feed, with its comment.

@@ -2,11 +2,9 @@
 package firstrun
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -19,7 +17,6 @@ import (
 	"rempart/cmd/rempart/running"
 	"rempart/deploy"
 	"rempart/internal/config"
-	"rempart/internal/durable"
 	"rempart/resolver/upstream/transport"
 )
 
@@ -28,6 +25,8 @@ type options struct {
 	yes, force, noStart          bool
 	dir, listen, page, upstreams string
 	lists                        string
+
+	given func(flag string) bool // reports whether a flag was given
 }
 
 // Command returns the command "rempart setup".
@@ -38,16 +37,17 @@ func Command() *cobra.Command {
 		Long: `Set up Rempart as the DNS server of a home network. It shows which program uses port 53, asks for the address of the warning page, the resolvers and the lists, writes
 the settings, starts the service, and proves with a query that a test name is blocked.
 
-Setup asks before it replaces a file that was changed since its installation, and keeps the old file beside the new one, with ".old" behind its name. With --yes it asks
-nothing: each answer is its default or its flag, and changed files stay, unless --force replaces them. Run it as root.`,
+Run again, it offers the earlier answers. It asks before it replaces a file that somebody changed, and keeps the old file beside the new one, with ".old" behind its name
+(then ".old2" and so on). With --yes it asks nothing: each answer is its flag or its default, and changed files stay, unless --force replaces them. Run it as root.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.given = cmd.Flags().Changed
 			s := &session{options: o, dialog: newDialog(cmd.InOrStdin(), cmd.OutOrStdout(), o.yes), system: newSystem()}
 			return s.run(cmd.Context())
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.yes, "yes", false, "ask nothing, for scripts")
-	f.BoolVar(&o.force, "force", false, "with --yes: replace changed files too, and keep them with \".old\" behind their names")
+	f.BoolVar(&o.force, "force", false, "with --yes: replace changed files too, and keep them under other names")
 	f.BoolVar(&o.noStart, "no-start", false, "write the files only")
 	f.StringVar(&o.dir, "dir", filepath.Dir(running.SettingsFile), "folder of the files")
 	f.StringVar(&o.listen, "listen", ":53", "addresses on which Rempart answers (REMPART_LISTEN)")
@@ -84,6 +84,9 @@ func (s *session) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if err := s.recall(); err != nil {
+		return err
+	}
 	p, err := s.questions()
 	if err != nil {
 		return err
@@ -96,11 +99,14 @@ func (s *session) run(ctx context.Context) (err error) {
 			return fmt.Errorf("turning the stub resolver of systemd-resolved off: %w", err)
 		}
 	}
-	switch {
+	switch unit := s.system.hasSystemd() && s.system.hasUnit(); {
+	case s.file(settingsFile) != s.system.path(running.SettingsFile) && (unit || s.noStart):
+		s.say("Written. The service reads %s only: run Rempart with these settings by\n  set -a; . %s; set +a; rempart", running.SettingsFile, s.file(settingsFile))
+		return nil
 	case s.noStart:
 		s.say("Written. Start Rempart when you are ready: systemctl enable --now rempart")
 		return nil
-	case !s.system.hasSystemd() || !s.system.hasUnit():
+	case !unit:
 		s.say("Written. There is no unit here that starts Rempart: run it with these settings, for example\n  set -a; . %s; set +a; rempart", s.file(settingsFile))
 		return nil
 	}
@@ -167,11 +173,10 @@ func (s *session) questions() (p plan, err error) {
 		p.upstreams = ""
 	}
 	p.upstreams = strings.Join(strings.Fields(p.upstreams), "") // of "a, b"
-	text, err := deploy.Household.ReadFile("feeds.toml")
+	all, err := shippedFeeds()
 	if err != nil {
 		return p, err
 	}
-	all := newCatalogue(string(text))
 	s.say("Lists of malicious names:")
 	for i := range all.feeds {
 		s.say("  %d  %s", i+1, all.title(i))
@@ -208,99 +213,6 @@ func acceptUpstreams(text string) error {
 }
 
 func (s *session) file(name string) string { return filepath.Join(s.dir, name) }
-
-// writeFiles writes the files of the plan, and those that they name.
-func (s *session) writeFiles(p plan) error {
-	settings, err := settingsText(p, s.listen, s.dir)
-	if err != nil {
-		return err
-	}
-	if err := s.replace("feeds.toml", p.feeds); err != nil {
-		return err
-	}
-	for _, name := range []string{"allow.txt", "released.txt"} { // they hold the household's own names, and are never replaced
-		text, err := deploy.Household.ReadFile(name)
-		if err != nil {
-			return err
-		}
-		if _, err := os.Stat(s.file(name)); errors.Is(err, fs.ErrNotExist) {
-			if err := s.write(name, string(text)); err != nil {
-				return err
-			}
-		}
-	}
-	return s.replace(settingsFile, settings) // last: it names the others
-}
-
-// maxFile is more than any file of settings or lists has, in bytes.
-const maxFile = 16 << 20
-
-// replace writes a file. One that exists and differs is replaced after a question.
-func (s *session) replace(name, text string) error {
-	before, err := durable.ReadRegular(s.file(name), maxFile)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && string(before) == text {
-		return s.write(name, text)
-	}
-	if err != nil {
-		return err
-	}
-	if isFresh(name, before) {
-		return s.write(name, text)
-	}
-	old := s.unused(name + ".old")
-	yes := s.force
-	if !s.yes {
-		if yes, err = s.confirm(fmt.Sprintf("%s exists. Replace it, and keep it as %s?", s.file(name), old), false); err != nil {
-			return err
-		}
-	}
-	if !yes {
-		s.say("%s stays as it is", s.file(name))
-		return nil
-	}
-	if err := durable.WriteBytes(s.file(old), before); err != nil {
-		return err
-	}
-	return s.write(name, text)
-}
-
-// unused returns name if there is no such file, else name with a number behind it: a file that an earlier setup kept is not overwritten.
-func (s *session) unused(name string) string {
-	free := name
-	for n := 2; ; n++ {
-		if _, err := os.Lstat(s.file(free)); err != nil {
-			return free
-		}
-		free = fmt.Sprintf("%s%d", name, n)
-	}
-}
-
-// settingsFile is the name of running.SettingsFile.
-const settingsFile = "rempart.env"
-
-// freshMark is in the settings of an installation that nobody changed.
-const freshMark = "# While this line is here, \"rempart setup\" replaces this file without a question."
-
-// isFresh reports whether a file is as a package or a person installed it, unchanged.
-func isFresh(name string, text []byte) bool {
-	if bytes.HasPrefix(text, []byte(freshMark)) {
-		return true
-	}
-	shipped, err := deploy.Household.ReadFile(name)
-	return err == nil && bytes.Equal(text, shipped)
-}
-
-func (s *session) write(name, text string) error {
-	if err := durable.WriteBytes(s.file(name), []byte(text)); err != nil {
-		return err
-	}
-	s.say("wrote %s", s.file(name))
-	mode := fs.FileMode(0o644) // the server's user reads it
-	if name == settingsFile {
-		mode = 0o640 // systemd reads it as root; it may hold a token
-	}
-	return os.Chmod(s.file(name), mode)
-}
 
 // settingsText returns the settings of a household with the answers of a plan, for the files in dir. The server accepts them, or there is an error.
 func settingsText(p plan, listen, dir string) (string, error) {

@@ -19,6 +19,8 @@ func attempt(t *testing.T, o options, root string, answers ...string) (out strin
 	t.Helper()
 	var buf bytes.Buffer
 	o.yes = len(answers) == 0
+	given := map[string]bool{"listen": o.listen != "", "page": o.page != "", "upstreams": o.upstreams != "", "lists": o.lists != ""}
+	o.given = func(flag string) bool { return given[flag] }
 	if o.listen == "" {
 		o.listen = ":53"
 	}
@@ -88,7 +90,7 @@ func TestFilesStay(t *testing.T) {
 	if _, _, err := attempt(t, options{dir: dir, noStart: true}, t.TempDir(), "", "", "", "oui"); err != nil || read(t, dir, "rempart.env.old") != "REMPART_LISTEN=:5300\n" {
 		t.Errorf("replaced: %v", err)
 	}
-	if !strings.Contains(read(t, dir, "rempart.env"), "REMPART_LISTEN=:53\n") || read(t, dir, "allow.txt") != "mine.example\n" {
+	if now := read(t, dir, "rempart.env"); !strings.Contains(now, "REMPART_LISTEN=:5300\n") || !strings.Contains(now, "REMPART_FEEDS=") || read(t, dir, "allow.txt") != "mine.example\n" {
 		t.Error("the settings were not replaced, or the allowed names were")
 	}
 	write(t, "REMPART_LISTEN=:5301\n", dir, "rempart.env")
@@ -117,6 +119,34 @@ func TestFreshFilesAreReplaced(t *testing.T) {
 	write(t, read(t, dir, "rempart.env")+"REMPART_CONTACT=mailto:me@example.net\n", dir, "rempart.env")
 	if _, _, err := attempt(t, options{dir: dir, noStart: true}, t.TempDir()); err != nil || !strings.Contains(read(t, dir, "rempart.env"), "REMPART_CONTACT") {
 		t.Errorf("a changed file was replaced: %v", err)
+	}
+}
+
+// TestSetupAgain checks that setup offers its earlier answers, replaces its own files without a question, and refuses flags that have no effect on a changed file.
+func TestSetupAgain(t *testing.T) {
+	dir := t.TempDir()
+	try := func(o options) (string, error) {
+		o.dir, o.noStart = dir, true
+		out, _, err := attempt(t, o, t.TempDir())
+		return out, err
+	}
+	if out, err := try(options{page: "192.168.1.2", upstreams: "udp://192.0.2.1", lists: "1,3", listen: "127.0.0.1:53"}); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	settings, feeds := read(t, dir, "rempart.env"), read(t, dir, "feeds.toml")
+	if out, err := try(options{}); err != nil || read(t, dir, "rempart.env") != settings || read(t, dir, "feeds.toml") != feeds {
+		t.Errorf("without flags: %v\n%s", err, out)
+	}
+	if out, err := try(options{lists: "2", page: "192.168.1.9"}); err != nil || strings.Count(read(t, dir, "feeds.toml"), "[[feed]]") != 1 ||
+		!strings.Contains(read(t, dir, "rempart.env"), "REMPART_PAGE_IPV4=192.168.1.9\n") || !strings.Contains(read(t, dir, "rempart.env"), "REMPART_UPSTREAMS=udp://192.0.2.1\n") {
+		t.Errorf("with other flags: %v\n%s", err, out)
+	}
+	write(t, read(t, dir, "feeds.toml")+"\n# mine\n", dir, "feeds.toml")
+	if out, err := try(options{lists: "all"}); err == nil || !strings.Contains(err.Error(), "--lists") || !strings.HasSuffix(read(t, dir, "feeds.toml"), "# mine\n") {
+		t.Errorf("with a flag for a changed file: %v\n%s", err, out)
+	}
+	if out, err := try(options{page: "192.168.1.3"}); err != nil || !strings.Contains(out, "changed it") {
+		t.Errorf("with a flag for another file: %v\n%s", err, out)
 	}
 }
 
