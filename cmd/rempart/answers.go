@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"rempart/blocklist/feed"
 	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/report"
+	"rempart/cmd/rempart/setup/reload"
 	"rempart/internal/admin"
 	"rempart/internal/config"
 	"rempart/internal/local"
@@ -88,6 +90,12 @@ func (s *server) status() local.Status {
 	problem(s.notReady())
 	problem(clockProblem(time.Now(), view.Info().Created))
 	problem(s.feeds.Problem())
+	for _, text := range s.files().Problems() {
+		problem(text)
+	}
+	for _, err := range s.unserved {
+		problem("a web listener could not be opened: " + err.Error())
+	}
 	for _, addr := range listen.Absent(s.dnsAt) {
 		problem("this machine does not have the address " + addr.String() + " (REMPART_LISTEN): no query to it arrives")
 	}
@@ -117,6 +125,18 @@ func (s *server) status() local.Status {
 	}
 	st.Feeds, _ = json.Marshal(lists) // it holds plain values only, so that marshalling cannot fail
 	return st
+}
+
+// files returns the files of settings that are loaded again when they change, except the feeds file.
+func (s *server) files() reload.Files {
+	all := slices.Concat(reload.Files{reload.GuardFiles{Loader: s.lists.Guards()}}, s.public.Files(), s.cookies.Files(), s.continues.Files())
+	if s.secure != nil {
+		all = append(all, s.secure.Files()...)
+	}
+	if s.edge != nil {
+		all = append(all, s.edge.Files...)
+	}
+	return all
 }
 
 // clockProblem returns a sentence if the clock of this machine is wrong; "" otherwise.

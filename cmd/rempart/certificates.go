@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 
 	"rempart/cmd/rempart/setup/certificates"
+	"rempart/cmd/rempart/setup/reload"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -22,6 +23,8 @@ type publicCertificates interface {
 	Run(ctx context.Context) error
 	// Reload looks for newer certificates now.
 	Reload()
+	// Files returns the files of certificates that somebody else changes.
+	Files() reload.Files
 }
 
 // openCertificates opens the certificates of the encrypted transports, if there are any. The page then also answers the challenges of an ACME authority.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 
 	"golang.org/x/sync/errgroup"
 
@@ -12,9 +11,9 @@ import (
 )
 
 // refuseHTTPS begins to refuse https:// connections to the page, on the addresses of REMPART_PAGE_HTTPS_LISTEN. DNS does not depend on it.
-func (s *server) refuseHTTPS(ctx context.Context, g *errgroup.Group) error {
+func (s *server) refuseHTTPS(ctx context.Context, g *errgroup.Group) {
 	if len(s.config.PageHTTPSListen) == 0 {
-		return nil
+		return
 	}
 	const variable = "REMPART_PAGE_HTTPS_LISTEN"
 	way := refuse.Alert
@@ -23,15 +22,15 @@ func (s *server) refuseHTTPS(ctx context.Context, g *errgroup.Group) error {
 	}
 	refuser, err := refuse.New(refuse.Config{Way: way, View: s.set().View, Conns: s.shares.Web})
 	if err != nil {
-		return err
+		s.unserved = append(s.unserved, err)
+		return
 	}
 	s.registry.MustRegister(refuser.Collector())
 	setup.LogAbsent(s.log, variable, s.config.PageHTTPSListen)
-	var errs []error
 	for _, addr := range s.config.PageHTTPSListen {
 		l, addr, err := setup.WebListener(s.binder(), addr, variable)
 		if err != nil {
-			errs = append(errs, err)
+			s.unserved = append(s.unserved, err)
 			continue
 		}
 		s.refusedAt = append(s.refusedAt, addr)
@@ -42,5 +41,4 @@ func (s *server) refuseHTTPS(ctx context.Context, g *errgroup.Group) error {
 			return nil
 		})
 	}
-	return errors.Join(errs...)
 }

@@ -94,6 +94,7 @@ type server struct {
 	portalAt    []netip.AddrPort // addresses of the portal
 	refusedAt   []netip.AddrPort // addresses on which https:// connections to the page are refused
 	metricsAt   []netip.AddrPort // addresses of the metrics
+	unserved    []error          // listeners of pages and metrics that could not be opened; set before the local socket is
 	ending      atomic.Bool
 }
 
@@ -288,7 +289,9 @@ func (s *server) serveOthers(ctx context.Context, g *errgroup.Group, hangup <-ch
 	if s.secure != nil {
 		g.Go(func() error { return s.designate(ctx) })
 	}
-	if err := errors.Join(s.serveHTTP(ctx, g), s.refuseHTTPS(ctx, g)); err != nil {
+	s.serveHTTP(ctx, g)
+	s.refuseHTTPS(ctx, g)
+	for _, err := range s.unserved {
 		s.log.Error("a web listener could not be opened; DNS is answered without it", "error", err)
 	}
 	g.Go(func() error { return s.reloads(ctx, hangup) })
@@ -297,14 +300,13 @@ func (s *server) serveOthers(ctx context.Context, g *errgroup.Group, hangup <-ch
 }
 
 // serveHTTP begins to serve the page and the metrics. DNS does not depend on them.
-func (s *server) serveHTTP(ctx context.Context, g *errgroup.Group) error {
-	var errs []error
+func (s *server) serveHTTP(ctx context.Context, g *errgroup.Group) {
 	serve := func(at *[]netip.AddrPort, addrs []netip.AddrPort, h func(netip.AddrPort) http.Handler, variable string, secure *tls.Config) {
 		setup.LogAbsent(s.log, variable, addrs)
 		for _, addr := range addrs {
 			addr, err := setup.Web{Addr: addr, Handler: h(addr), Variable: variable, Binder: s.binder(), Conns: s.shares.Web, TLS: secure, Log: s.log}.Serve(ctx, g)
 			if err != nil {
-				errs = append(errs, err)
+				s.unserved = append(s.unserved, err)
 				continue
 			}
 			*at = append(*at, addr)
@@ -314,7 +316,6 @@ func (s *server) serveHTTP(ctx context.Context, g *errgroup.Group) error {
 	serve(&s.portalAt, s.config.PortalListen, func(netip.AddrPort) http.Handler { return s.public.Portal }, "REMPART_PORTAL_LISTEN", s.portalTLS())
 	about := admin.New(s.registry, s.notReady)
 	serve(&s.metricsAt, s.config.MetricsListen, func(addr netip.AddrPort) http.Handler { return setup.MetricsHandler(addr, about) }, "REMPART_METRICS_LISTEN", nil)
-	return errors.Join(errs...)
 }
 
 // notReady returns the reason why queries should not be sent here; "" if the server is ready.

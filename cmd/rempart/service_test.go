@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -293,4 +294,26 @@ func TestNoSecretIsWrittenByControl(t *testing.T) {
 			t.Errorf("a secret is written: %s", line)
 		}
 	}
+}
+
+// TestStatusShowsWhatARestartWouldMiss checks that the state of the server names a file that can no longer be read, and a web listener that could not be opened.
+func TestStatusShowsWhatARestartWouldMiss(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	released := filepath.Join(t.TempDir(), "released.txt")
+	write(t, released, "good.example")
+	s := serveAtHome(t, "REMPART_RELEASED="+released, "REMPART_PAGE_LISTEN="+taken.Addr().String())
+	s.says(t, 1, "status", "a web listener could not be opened", "REMPART_PAGE_LISTEN")
+	if err := os.Remove(released); err != nil {
+		t.Fatal(err)
+	}
+	dnstest.Eventually(t, "the problem of the file", func() bool {
+		stdout, _, _ := s.run(t, "status")
+		return strings.Contains(stdout, "REMPART_RELEASED cannot be used; its earlier content stays in use until a restart, which would fail")
+	})
+	s.says(t, 2, "allow http://shop.example/page", "write its host alone", "nothing was added")
 }

@@ -21,7 +21,7 @@ func checkSettings(_ context.Context, in *installation) (found []Finding) {
 		found = append(found, Finding{Level: Problem, Text: text, Do: `"rempart settings --all" lists all settings`})
 	}
 	if found == nil {
-		found = one(OK, "", "the settings of %s are valid", in.from)
+		found = one(OK, "", "the values of the settings of %s are valid", in.from)
 	}
 	return found
 }
@@ -52,7 +52,7 @@ func checkState(_ context.Context, in *installation) (found []Finding) {
 		found = append(found, Finding{Level: Problem, Text: "nothing is blocked: an operator used the kill switch", Do: `"rempart resume" ends that`})
 	}
 	if found == nil {
-		found = one(OK, "", "%s of %s blocked", report.Count(int(in.status.Blocked), "query"), report.Count(int(in.status.Queries), "query"))
+		found = one(OK, "", "%d of %s blocked", in.status.Blocked, report.Count(int(in.status.Queries), "query"))
 	}
 	return found
 }

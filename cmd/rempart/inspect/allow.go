@@ -42,9 +42,9 @@ Exit code: 0 once every name passes, 1 if one is still blocked, 2 on an error.`,
 			}
 			var texts []string
 			for _, n := range names {
-				name, err := format.Host(n)
+				name, _, err := format.Indicator(n)
 				if err != nil {
-					return fmt.Errorf("%s: it is not a name that can be allowed (%w); nothing was added", n, err)
+					return fmt.Errorf("%s: it is not a name that can be allowed: %w; nothing was added", n, format.Explain(err))
 				}
 				texts = append(texts, blocklist.NameText(name))
 			}

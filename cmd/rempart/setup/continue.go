@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/cmd/rempart/setup/reload"
 	"rempart/cmd/rempart/setup/secrets"
 	"rempart/internal/config"
 	"rempart/internal/grant"
@@ -55,6 +56,9 @@ func (n *Continue) Links(mayContinue func(name []byte) bool) *onward.Links {
 	}
 	return onward.New(onward.Config{Zone: grant.NewZone(n.probe), Secrets: n.keys.Secrets, MayContinue: mayContinue})
 }
+
+// Files returns the file of the secrets, if there is one.
+func (n *Continue) Files() reload.Files { return n.keys.Files() }
 
 // Reload reads the secrets again.
 func (n *Continue) Reload() { n.keys.Reload() }

@@ -23,14 +23,14 @@ import (
 // Edge follows a control, and gets the set from its journal and not from lists.
 type Edge struct {
 	*journal.Follower
-	files reload.Files
-	Close func() // closes the source; called after Run has returned
+	Files reload.Files // which Run loads again when they change
+	Close func()       // closes the source; called after Run has returned
 }
 
 // Run follows control, and reads files again when they change, until ctx ends.
 func (e *Edge) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return e.files.Run(ctx) })
+	g.Go(func() error { return e.Files.Run(ctx) })
 	g.Go(func() error { return e.Follower.Run(ctx) })
 	return g.Wait()
 }
@@ -58,7 +58,7 @@ func FollowControl(c *config.Config, opt EdgeOptions) (*Edge, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.files = source.files
+	e.Files = source.files
 	return e, nil
 }
 

@@ -96,5 +96,5 @@ func (f *FeedsFile) Problem() string {
 	if f.wrong == nil {
 		return ""
 	}
-	return "the feeds file " + f.config.Feeds + " has changes that are not in force: " + f.wrong.Error()
+	return "the feeds file " + f.config.Feeds + " has changes that are not in force, and a restart would fail: " + f.wrong.Error()
 }

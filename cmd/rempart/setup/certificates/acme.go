@@ -16,6 +16,7 @@ import (
 
 	"rempart/cmd/rempart/report"
 	"rempart/cmd/rempart/setup/certificates/acme"
+	"rempart/cmd/rempart/setup/reload"
 	"rempart/internal/config"
 )
 
@@ -74,6 +75,9 @@ func (a *ACME) TLS() *tls.Config {
 
 // Page answers the challenges of the authority over HTTP, and passes all other requests to page.
 func (a *ACME) Page(page http.Handler) http.Handler { return a.manager.Handler(page) }
+
+// Files returns no files: the authority's certificates are not changed by others.
+func (a *ACME) Files() reload.Files { return nil }
 
 // Leaves returns the certificates in use.
 func (a *ACME) Leaves() (all []*x509.Certificate) {

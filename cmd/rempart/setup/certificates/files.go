@@ -299,7 +299,7 @@ func (s *FromFiles) refused() map[string]float64 {
 	all := map[string]float64{}
 	for _, f := range s.Files() {
 		all[f.Setting()] += 0
-		if f.IsRefused() {
+		if f.Problem() != "" {
 			all[f.Setting()] = 1
 		}
 	}

@@ -21,8 +21,8 @@ func (g GuardFiles) Reload() Result {
 	return Unchanged
 }
 
-// IsRefused reports whether the newest content of a file cannot be used.
-func (g GuardFiles) IsRefused() bool { return g.Loader.Problem() != "" }
+// Problem returns the reason why the newest content of a file cannot be used, "" if it is in use.
+func (g GuardFiles) Problem() string { return g.Loader.Problem() }
 
 // Setting returns the names of the variables of the files.
 func (g GuardFiles) Setting() string { return "REMPART_ESSENTIAL, REMPART_POPULAR, REMPART_RELEASED" }

@@ -35,7 +35,7 @@ type Value[T any] struct {
 // File is implemented by a Value of any type, and by the files of the guards.
 type File interface {
 	Reload() Result
-	IsRefused() bool
+	Problem() string // why the newest content cannot be used, "" if it is in use
 	Setting() string
 	Run(ctx context.Context) error
 }
@@ -57,6 +57,16 @@ func (all Files) Reload() {
 	for _, f := range all {
 		f.Reload()
 	}
+}
+
+// Problems returns a sentence for each file whose newest content cannot be used.
+func (all Files) Problems() (sentences []string) {
+	for _, f := range all {
+		if why := f.Problem(); why != "" {
+			sentences = append(sentences, fmt.Sprintf("the changed file of %s cannot be used; its earlier content stays in use until a restart, which would fail: correct the file (%s)", f.Setting(), why))
+		}
+	}
+	return sentences
 }
 
 // New loads the value for the first time, and returns the error if that fails.
@@ -122,11 +132,11 @@ func (r *Value[T]) Reload() Result {
 	return Applied
 }
 
-// IsRefused reports whether the newest content cannot be used.
-func (r *Value[T]) IsRefused() bool {
+// Problem returns the reason why the newest content cannot be used, "" if it is in use.
+func (r *Value[T]) Problem() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.problem != ""
+	return r.problem
 }
 
 // Run reloads whenever a file changes, until ctx ends.

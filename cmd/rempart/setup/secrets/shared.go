@@ -55,6 +55,14 @@ func (s *Shared[T]) Reload() {
 	}
 }
 
+// Files returns the file, or nothing without one.
+func (s *Shared[T]) Files() reload.Files {
+	if s.file == nil {
+		return nil
+	}
+	return reload.Files{s.file}
+}
+
 // Run reloads whenever the file changes, until ctx ends.
 func (s *Shared[T]) Run(ctx context.Context) error {
 	if s.file == nil {
