@@ -24,7 +24,7 @@ func (l *Lists) takeFolder() error {
 		return err
 	} else if err != nil {
 		l.folderState = folderState{err: err, retryAt: time.Now().Add(l.timing.writeAgain)}
-		l.log.Error("the data folder cannot be written: the set on disk is in force, and newer ones are lost at a restart; the folder is tried again later",
+		l.log.Error("the data folder cannot be written: what it holds already is used, and anything newer is lost at a restart; the folder is tried again later",
 			"folder", l.cfg.Dir, "err", err)
 	}
 	var err error
@@ -61,7 +61,10 @@ func (l *Lists) prepare() error {
 	if lockErr == nil {
 		l.unlock = unlock
 	}
-	return errors.Join(err, lockErr)
+	if err == nil {
+		err = lockErr
+	}
+	return err
 }
 
 // writable writes and removes a file, and returns why that failed: a full disk creates files and holds nothing.

@@ -68,7 +68,7 @@ Without a subcommand it runs "rempart serve". Settings are environment variables
 	case errors.As(err, &code):
 		return int(code)
 	}
-	fmt.Fprintln(cli.Plain(cli.Redact(os.Stderr)), "rempart:", err)
+	fmt.Fprintln(cli.Plain(cli.Redact(os.Stderr)), "rempart:", cli.WithAdvice(err))
 	return int(cli.Failure)
 }
 

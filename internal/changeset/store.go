@@ -20,7 +20,7 @@ func (l *Lifecycle) receipt(ctx context.Context, id string) (*Stored, error) {
 		data, revision, err = l.receipts.Get(ctx, id)
 	}
 	if errors.Is(err, stream.ErrNone) {
-		return nil, NewError(NotFound, "path.id", "no change set with this id was pushed here")
+		return nil, NewError(NotFound, "path.id", "no change set with this id was pushed here: \"rempart changesets\" shows the newest ones")
 	}
 	r, err := parseStored(data, err)
 	if err != nil {

@@ -233,7 +233,7 @@ func (a *API) rotateToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 	t, err := a.tokenByName(ctx, o.Name)
 	switch {
 	case errors.Is(err, stream.ErrNone):
-		return nil, problem(http.StatusNotFound, "body.name", "there is no token with this name")
+		return nil, problem(http.StatusNotFound, "body.name", "there is no token with this name: \"rempart token list\" shows them")
 	case err != nil:
 		return nil, changeset.Fail("the token was not rotated", err)
 	case !t.valid():
@@ -291,7 +291,7 @@ func readCertificate(text string) ([]byte, error) {
 func (a *API) revokeToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 	t, err := a.tokenByName(ctx, o.Name)
 	if errors.Is(err, stream.ErrNone) {
-		return nil, problem(http.StatusNotFound, "body.name", "there is no token with this name")
+		return nil, problem(http.StatusNotFound, "body.name", "there is no token with this name: \"rempart token list\" shows them")
 	}
 	if err == nil && t.Revoked == 0 {
 		t.Revoked = time.Now().Unix()

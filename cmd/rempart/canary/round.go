@@ -3,7 +3,6 @@ package canary
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -163,13 +162,17 @@ func (r *runner) askAll(ctx context.Context, a *asker, questions []question, sai
 			return bad, ctx.Err()
 		}
 		r.results.note(a, q, v, took)
-		if want := q.want(); v != want {
+		want := q.want()
+		if v != want {
 			bad++
-			r.log.Warn("a node gives a wrong answer", "node", a.node, "transport", a.transport, "name", wire.Text(q.name), "want", want, "got", v, "error", err)
 		}
 		if v == none {
 			silent++
+			r.log.Warn("a node does not answer", "node", a.node, "transport", a.transport, "name", wire.Text(q.name), "error", err)
 			continue
+		}
+		if v != want {
+			r.log.Warn("a node gives a wrong answer", "node", a.node, "transport", a.transport, "name", wire.Text(q.name), "want", want, "got", v)
 		}
 		silent = 0
 		said.note(q.name, v)
@@ -193,12 +196,13 @@ func (r *runner) compareVersions(ctx context.Context) bool {
 		}
 		g.Go(func() error {
 			version, err := r.version(ctx, n.metrics)
-			if err == nil && version < newest {
-				err = errors.New("it is behind control")
-			}
-			if err != nil {
+			switch {
+			case err != nil:
 				some.Store(true)
-				r.log.Warn("the version of a node is not control's", "node", n.name, "version", version, "control", newest, "error", err)
+				r.log.Warn("the version of a node cannot be read", "node", n.name, "metrics", n.metrics, "error", err)
+			case version < newest:
+				some.Store(true)
+				r.log.Warn("a node is behind control", "node", n.name, "version", version, "control", newest)
 			}
 			r.results.versionOf(n.name, version)
 			return nil

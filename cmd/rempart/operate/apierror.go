@@ -33,9 +33,9 @@ func (p *apiProblem) Error() string {
 		text = fmt.Sprintf("control answered %d %s", p.Status, http.StatusText(p.Status))
 	}
 	for _, e := range p.Errors {
-		switch {
-		case e.Location == "":
-		case e.Message == p.Detail || e.Message == "":
+		switch same := e.Message == p.Detail || e.Message == ""; {
+		case e.Location == "" || same && !strings.Contains(e.Location, "["): // the names of the API's fields help only where one of many is wrong
+		case same:
 			text += " (" + e.Location + ")"
 		default:
 			text += "\n  " + e.Location + ": " + e.Message

@@ -35,6 +35,8 @@ func ClaimFolder(dir string) error {
 			_ = durable.WriteBytes(path, []byte(strconv.Itoa(dataFormat)+"\n")) // the next start tries again
 		}
 		return nil
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("this user may not read the data folder %s (%w): give the folder to the user that runs Rempart, or set REMPART_DATA_DIR to another one", dir, err)
 	case err != nil:
 		return fmt.Errorf("the format of the data folder: %w (the data folder is set by REMPART_DATA_DIR)", err)
 	}

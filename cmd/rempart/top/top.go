@@ -45,7 +45,9 @@ If the output is no terminal, or with --once, it looks twice and writes the numb
 			if err != nil {
 				return err
 			}
-			interval = max(interval, leastInterval)
+			if interval < leastInterval {
+				return fmt.Errorf("--interval %v: write a time of at least %v, such as 500ms or 2s", interval, leastInterval)
+			}
 			in, out := os.Stdin, os.Stdout
 			if once || !term.IsTerminal(int(out.Fd())) || !term.IsTerminal(int(in.Fd())) {
 				return writeOnce(cmd.Context(), client, cmd.OutOrStdout(), interval)

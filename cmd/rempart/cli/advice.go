@@ -1,0 +1,25 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+)
+
+// WithAdvice returns the text of an error, with what to do about a file that is missing or that this user may not open, unless the text continues after the
+// system's own words: then it says more already.
+func WithAdvice(err error) string {
+	text := err.Error()
+	failed := (*fs.PathError)(nil)
+	if !errors.As(err, &failed) || !strings.HasSuffix(text, failed.Err.Error()) {
+		return text
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Sprintf("%s: create %s, or correct the path", text, failed.Path)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Sprintf("%s: let this user use %s, run the command as another user, or name another path", text, failed.Path)
+	}
+	return text
+}
