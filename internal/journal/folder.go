@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,6 +15,8 @@ import (
 type FolderCopy struct {
 	Last       *State // the state that the follower had in force last
 	Incomplete bool   // the folder lacks a snapshot that Last needs
+	Lost       uint64 // a later version that was in force in the folder, whose records it lost; 0 for none
+	Damage     error  // why a part of the folder could not be read; nil if all could
 
 	disk     *disk
 	records  map[uint64][]byte // by version; the records after the snapshot on disk
@@ -25,16 +28,26 @@ type FolderCopy struct {
 // are accepted as well.
 func ReadFolder(dir string, trust []signing.PublicKey, log *slog.Logger) (*FolderCopy, error) {
 	d := &disk{dir: dir}
-	persisted, err := d.load(trust)
-	if persisted == nil {
-		return nil, fmt.Errorf("the folder holds no state of a journal: %w", err)
+	persisted, damage := d.load(trust)
+	switch {
+	case persisted == nil && damage != nil:
+		return nil, fmt.Errorf("the folder holds no state of a journal: %w", damage)
+	case persisted == nil:
+		return nil, errors.New("the folder holds no state of a journal")
 	}
 	f := &Follower{cfg: FollowerConfig{Trust: trust, Node: Node{Control: true}}, log: log}
-	last, _, err := f.replay(persisted)
+	last, replayed, err := f.replay(persisted)
 	if err != nil {
 		return nil, err
 	}
-	copied := &FolderCopy{Last: last, Incomplete: f.isIncomplete(), disk: d, records: map[uint64][]byte{}, base: persisted.state, snapshot: persisted.snapshot}
+	if damage == nil && replayed.damaged {
+		damage = errors.New("records in the folder are damaged")
+	}
+	lost := uint64(0)
+	if newest := d.readMark(); newest.after(mark{last.Epoch, last.Version}) {
+		lost = newest.Version
+	}
+	copied := &FolderCopy{Last: last, Incomplete: f.isIncomplete(), Lost: lost, Damage: damage, disk: d, records: map[uint64][]byte{}, base: persisted.state, snapshot: persisted.snapshot}
 	for _, e := range persisted.tail.entries {
 		if r, _, err := ReadRecord(e.Data); err == nil {
 			copied.records[r.Version] = e.Data

@@ -25,7 +25,7 @@ func NewLog(format config.LogFormat, out io.Writer) (*slog.Logger, error) {
 		if !journal.Enabled() {
 			return nil, config.Bad("LOG", string(format), "the journal of systemd does not run here: write \"text\" or \"json\"")
 		}
-		return slog.New(newJournalHandler(journal.Send, out)), nil
+		return slog.New(newJournalHandler(newBoundedJournal(journal.Send).Send, out)), nil
 	}
 	return slog.New(slog.NewTextHandler(out, nil)), nil
 }
@@ -33,7 +33,7 @@ func NewLog(format config.LogFormat, out io.Writer) (*slog.Logger, error) {
 // journalHandler sends records to systemd's journal. The message is the text that a person reads; each attribute is also a field, by which "journalctl" selects:
 // the attribute "list" is the field REMPART_LIST. While the journal takes no records, they are written to other.
 type journalHandler struct {
-	send   func(message string, priority journal.Priority, fields map[string]string) error
+	send   sendJournal
 	other  io.Writer
 	text   slog.Handler // formats the attributes
 	mu     *sync.Mutex
@@ -42,7 +42,7 @@ type journalHandler struct {
 	group  string
 }
 
-func newJournalHandler(send func(string, journal.Priority, map[string]string) error, other io.Writer) *journalHandler {
+func newJournalHandler(send sendJournal, other io.Writer) *journalHandler {
 	h := &journalHandler{send: send, other: other, mu: &sync.Mutex{}, buf: &bytes.Buffer{}, fields: map[string]string{}}
 	h.text = slog.NewTextHandler(h.buf, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == slog.MessageKey) {

@@ -57,6 +57,13 @@ func (c *Control) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if copied.Damage != nil {
+		c.cfg.Log.Error("a part of the copy cannot be read", "copy", c.cfg.Recover, "version", copied.Last.Version, "err", copied.Damage)
+	}
+	if copied.Lost > 0 && !c.cfg.NewEpoch {
+		return fmt.Errorf("recover from %s: version %d was in force in it, but it holds version %d only, because files in it are damaged or missing: use another copy, or start with both --recover and --new-epoch %d: the journal then continues from the copy's state, without the records between",
+			c.cfg.Recover, copied.Lost, copied.Last.Version, copied.Lost)
+	}
 	forked, err := c.copyIsForked(ctx, copied)
 	if err != nil {
 		return c.copyError(err)

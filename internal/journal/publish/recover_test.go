@@ -183,3 +183,46 @@ func TestRecoverRefusesCopyWithoutSnapshot(t *testing.T) {
 	}
 	journaltest.WantVerdict(t, c.State().View(), "listed.example", blocklist.BlockedBy)
 }
+
+// TestRecoverRefusesCopyThatLostRecords checks that control does not start from a copy that lost records which were in force in it: other servers have them, and
+// their versions would be given out again. In a new epoch it starts.
+func TestRecoverRefusesCopyThatLostRecords(t *testing.T) {
+	for what, damage := range map[string]func(tail []byte) []byte{
+		"cut in the middle": func(tail []byte) []byte { return tail[:len(tail)/2] },
+		"empty":             func([]byte) []byte { return nil },
+	} {
+		t.Run(what, func(t *testing.T) {
+			r := restoreOlder(t)
+			tails, err := filepath.Glob(filepath.Join(r.at, "tail-*"))
+			if err != nil || len(tails) != 1 {
+				t.Fatalf("files of records: %v, %v", tails, err)
+			}
+			tail, err := os.ReadFile(tails[0])
+			if err == nil {
+				err = os.WriteFile(tails[0], damage(tail), 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, end := journaltest.OpenControl(t, r.keys, r.backup, func(cfg *publish.Config) { cfg.Recover = r.at })
+			if err := c.Run(t.Context(), func() { t.Error("control is ready") }); err == nil || !strings.Contains(err.Error(), "--new-epoch") {
+				t.Errorf("error %v, want one that names --new-epoch", err)
+			}
+			end()
+			again := journaltest.StartControl(t, r.keys, r.backup, func(cfg *publish.Config) {
+				cfg.Recover, cfg.NewEpoch, cfg.Above = r.at, true, func() uint64 { return r.lost.Version }
+			})
+			if v := again.State().Version; v <= r.lost.Version {
+				t.Errorf("the epoch begins with version %d, want one above %d", v, r.lost.Version)
+			}
+		})
+	}
+}
+
+// TestRecoverFromMissingFolder checks the error for a folder that does not exist.
+func TestRecoverFromMissingFolder(t *testing.T) {
+	_, err := journal.ReadFolder(filepath.Join(t.TempDir(), "missing"), nil, nil)
+	if err == nil || strings.Contains(err.Error(), "%") {
+		t.Errorf("error %v", err)
+	}
+}
