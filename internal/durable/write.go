@@ -23,7 +23,19 @@ const tempSuffix = ".rempart-tmp"
 // sync of the folder: the new content is in place, but a crash may still bring the old back.
 // The writer given to write is buffered and must not be used after write returns. The file is
 // readable by its owner only.
-func WriteFile(path string, write func(io.Writer) error) (err error) {
+func WriteFile(path string, write func(io.Writer) error) error {
+	return writeFile(path, 0o600, write)
+}
+
+// WriteMode is WriteBytes for a file with other permissions than 0600. They do not depend on the umask, and no moment shows the file with others.
+func WriteMode(path string, data []byte, mode fs.FileMode) error {
+	return writeFile(path, mode, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+func writeFile(path string, mode fs.FileMode, write func(io.Writer) error) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("write %s: %w", path, err)
@@ -49,6 +61,11 @@ func WriteFile(path string, write func(io.Writer) error) (err error) {
 	}
 	if err := buf.Flush(); err != nil {
 		return err
+	}
+	if mode != 0o600 { // that of CreateTemp
+		if err := f.Chmod(mode); err != nil {
+			return err
+		}
 	}
 	if err := f.Sync(); err != nil {
 		return err

@@ -84,10 +84,16 @@ func (s *session) writeFiles(p plan) error {
 		if err != nil {
 			return err
 		}
-		if _, err := os.Stat(s.file(name)); errors.Is(err, fs.ErrNotExist) {
-			if err := s.write(name, string(text)); err != nil {
-				return err
-			}
+		f, err := durable.OpenRegular(s.file(name))
+		switch {
+		case err == nil:
+			f.Close()
+			continue
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+		if err := s.write(name, string(text)); err != nil {
+			return err
 		}
 	}
 	return s.replace(settingsFile, marked(settings), "listen", "page", "upstreams") // last: it names the others
@@ -159,13 +165,24 @@ func checksum(text []byte) string {
 }
 
 func (s *session) write(name, text string) error {
-	if err := durable.WriteBytes(s.file(name), []byte(text)); err != nil {
-		return err
-	}
-	s.say("wrote %s", s.file(name))
 	mode := fs.FileMode(0o644) // the server's user reads it
 	if name == settingsFile {
 		mode = 0o640 // systemd reads it as root; it may hold a token
 	}
-	return os.Chmod(s.file(name), mode)
+	if err := durable.WriteMode(s.file(name), []byte(text), mode); err != nil {
+		return err
+	}
+	s.say("wrote %s", s.file(name))
+	return nil
+}
+
+// makeFolder makes a folder that the users of services can enter, whatever the umask is. One that exists stays as it is.
+func makeFolder(path string) error {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil
+	}
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o755)
 }

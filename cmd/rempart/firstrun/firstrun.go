@@ -5,15 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"unicode"
 
 	"github.com/spf13/cobra"
 
+	"rempart/cmd/rempart/machine"
 	"rempart/cmd/rempart/running"
 	"rempart/deploy"
 	"rempart/internal/config"
@@ -75,17 +74,21 @@ func (s *session) run(ctx context.Context) (err error) {
 	if s.dir, err = filepath.Abs(s.dir); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+	if err := makeFolder(s.dir); err != nil {
 		return fmt.Errorf("%w: run it as root, or choose another folder with --dir", err)
-	}
-	frees := false
-	if !s.noStart {
-		if frees, err = s.askForPort(); err != nil {
-			return err
-		}
 	}
 	if err := s.recall(); err != nil {
 		return err
+	}
+	var addrs config.Addrs
+	if err := addrs.UnmarshalText([]byte(s.listen)); err != nil || len(addrs) == 0 {
+		return fmt.Errorf("--listen %q: write addresses such as :53 or 192.168.1.2:53, separated by commas", s.listen)
+	}
+	frees := false
+	if !s.noStart {
+		if frees, err = s.askForPort(addrs); err != nil {
+			return err
+		}
 	}
 	p, err := s.questions()
 	if err != nil {
@@ -113,17 +116,11 @@ func (s *session) run(ctx context.Context) (err error) {
 	if err := s.system.start(ctx); err != nil {
 		return fmt.Errorf("the service does not start: %w; \"journalctl -u rempart -n 20\" says why", err)
 	}
-	return s.proveStart(ctx)
+	return s.proveStart(ctx, machine.Reachable(addrs[0]).String())
 }
 
-// proveStart checks that the new server blocks a test name.
-func (s *session) proveStart(ctx context.Context) error {
-	at := "127.0.0.1:53"
-	if addr, err := netip.ParseAddrPort(s.listen); err == nil && !addr.Addr().IsUnspecified() {
-		at = addr.String()
-	} else if _, port, err := net.SplitHostPort(s.listen); err == nil {
-		at = net.JoinHostPort("127.0.0.1", port)
-	}
+// proveStart checks that the new server blocks a test name at an address.
+func (s *session) proveStart(ctx context.Context, at string) error {
 	answer, err := prove(ctx, at)
 	if err != nil {
 		return fmt.Errorf("the service runs, but does not block yet: %w; \"rempart doctor\" says why", err)
@@ -132,15 +129,15 @@ func (s *session) proveStart(ctx context.Context) error {
 	return nil
 }
 
-// askForPort shows which program uses port 53, and reports whether systemd-resolved is to leave it.
-func (s *session) askForPort() (frees bool, err error) {
-	owners, err := s.system.portOwners()
+// askForPort shows which program uses one of the addresses, and reports whether systemd-resolved is to leave its port.
+func (s *session) askForPort(addrs []netip.AddrPort) (frees bool, err error) {
+	owners, err := s.system.ownersOf(addrs)
 	if err != nil || len(owners) == 0 {
 		return false, nil // the start reports it if the port is taken
 	}
 	for _, name := range owners {
 		if !strings.HasPrefix(name, "systemd-resolve") {
-			return false, fmt.Errorf("port 53 is used by %s: stop that program, or choose other addresses with --listen", name)
+			return false, fmt.Errorf("an address of %s is used by %s: stop that program, or choose other addresses with --listen", s.listen, name)
 		}
 	}
 	s.say("systemd-resolved uses port 53 of this machine (127.0.0.53), for its stub resolver.")

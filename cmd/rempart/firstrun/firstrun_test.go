@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -185,9 +186,27 @@ func TestSystemdResolvedLeavesPort(t *testing.T) {
 	if target, err := os.Readlink(filepath.Join(root, stubLink)); err != nil || target != realResolvers || !strings.Contains(read(t, root, resolvedDropIn), "DNSStubListener=no") {
 		t.Errorf("resolv.conf leads to %q, %v", target, err)
 	}
+	if out, calls, err := attempt(t, options{dir: t.TempDir(), listen: "192.168.1.2:53"}, root); err != nil || len(calls) > 0 {
+		t.Errorf("with an address that the stub resolver does not have: %v, %q\n%s", err, calls, out)
+	}
 	write(t, "dnsmasq\n", root, "proc/12/comm")
 	if _, _, err := attempt(t, options{dir: dir}, root); err == nil || !strings.Contains(err.Error(), "dnsmasq (12)") {
 		t.Errorf("another program: %v", err)
+	}
+}
+
+// TestCollidingAddresses checks which sockets of other programs leave no room for a listener.
+func TestCollidingAddresses(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		want bool
+	}{
+		{"0.0.0.0", "192.168.122.1", true}, {"192.168.122.1", "0.0.0.0", true}, {"192.168.1.2", "192.168.1.2", true}, {"192.168.1.2", "192.168.122.1", false},
+		{"::", "127.0.0.53", true}, {"0.0.0.0", "::1", false}, {"::1", "127.0.0.1", false}, {"127.0.0.1", "::", true},
+	} {
+		if got := collide(netip.MustParseAddr(tt.a), netip.MustParseAddr(tt.b)); got != tt.want {
+			t.Errorf("%s and %s: %v, want %v", tt.a, tt.b, got, tt.want)
+		}
 	}
 }
 

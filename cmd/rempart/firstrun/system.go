@@ -16,6 +16,7 @@ import (
 	"github.com/miekg/dns"
 
 	"rempart/cmd/rempart/machine"
+	"rempart/internal/durable"
 )
 
 // system is what setup changes besides its own files. Tests use a folder in place of the root, and another run.
@@ -49,14 +50,24 @@ func (s system) hasUnit() bool {
 	})
 }
 
-// portOwners returns the programs on port 53 that are not Rempart.
-func (s system) portOwners() ([]string, error) {
+// ownersOf returns the programs, except Rempart, whose sockets leave no room for a listener at one of the addresses.
+func (s system) ownersOf(addrs []netip.AddrPort) ([]string, error) {
 	m := machine.Machine{Root: s.root}
-	sockets, err := m.Sockets(53)
-	if err != nil {
-		return nil, err
+	var taken []machine.Socket
+	for _, addr := range addrs {
+		sockets, err := m.Sockets(addr.Port())
+		if err != nil {
+			return nil, err
+		}
+		taken = append(taken, slices.DeleteFunc(sockets, func(other machine.Socket) bool { return !collide(addr.Addr(), other.At.Addr()) })...)
 	}
-	return m.Holders(sockets).Others, nil
+	return m.Holders(taken).Others, nil
+}
+
+// collide reports whether two sockets of one port may not have these addresses. A socket of all IPv6 addresses often has all IPv4 addresses too.
+func collide(a, b netip.Addr) bool {
+	all := func(one, other netip.Addr) bool { return one.IsUnspecified() && (one.Is6() || other.Is4()) }
+	return a == b || all(a, b) || all(b, a)
 }
 
 // resolvedDropIn turns the stub resolver of systemd-resolved off, which takes port 53 (resolved.conf(5)).
@@ -69,10 +80,10 @@ const (
 
 // freePort makes systemd-resolved leave port 53. If resolv.conf leads to the stub resolver, it leads to the file of the real resolvers afterwards.
 func (s system) freePort(ctx context.Context) error {
-	if err := os.MkdirAll(filepath.Dir(s.path(resolvedDropIn)), 0o755); err != nil {
+	if err := makeFolder(filepath.Dir(s.path(resolvedDropIn))); err != nil {
 		return err
 	}
-	if err := os.WriteFile(s.path(resolvedDropIn), []byte(resolvedDropInText), 0o644); err != nil {
+	if err := durable.WriteMode(s.path(resolvedDropIn), []byte(resolvedDropInText), 0o644); err != nil {
 		return err
 	}
 	if target, err := os.Readlink(s.path(stubLink)); err == nil && strings.HasSuffix(target, "stub-resolv.conf") {
