@@ -66,6 +66,7 @@ func Open(log *slog.Logger) *Store {
 			s.conn = conn
 		}
 	}
+	boundPassed(log)
 	for _, f := range activation.Files(true) {
 		switch name := f.Name(); {
 		case !strings.HasPrefix(name, prefix):

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -75,4 +77,29 @@ func (s *Store) send(message string, fds ...int) error {
 		return fmt.Errorf("sending to systemd: %w", err)
 	}
 	return nil
+}
+
+const (
+	firstPassed = 3    // sd_listen_fds(3)
+	maxPassed   = 4096 // more than FileDescriptorStoreMax= of any unit
+)
+
+// boundPassed lowers LISTEN_FDS to the number of descriptors that were passed in fact: taking one that the runtime of Go has opened itself would end the process.
+// Passed descriptors stay open across exec, and those of the runtime do not.
+func boundPassed(log *slog.Logger) {
+	named, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	if err != nil || os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) {
+		return // nothing is taken then
+	}
+	passed := 0
+	for passed < min(named, maxPassed) {
+		if flags, err := unix.FcntlInt(uintptr(firstPassed+passed), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC != 0 {
+			break
+		}
+		passed++
+	}
+	if passed < named {
+		log.Warn("LISTEN_FDS names more descriptors than were passed: the others are ignored", "named", named, "passed", passed)
+		_ = os.Setenv("LISTEN_FDS", strconv.Itoa(passed))
+	}
 }

@@ -3,7 +3,10 @@ package handover
 import (
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -42,4 +45,17 @@ func TestSupervisorThatDoesNotRead(t *testing.T) {
 	case <-time.After(3 * sendPatience):
 		t.Fatal("the process waits for the supervisor")
 	}
+}
+
+// TestFewerDescriptorsThanNamed checks that descriptors which nobody passed are not taken: they may be those of Go's runtime.
+func TestFewerDescriptorsThanNamed(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "")
+	t.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
+	t.Setenv("LISTEN_FDS", "2000000000")
+	t.Setenv("LISTEN_FDNAMES", strings.Repeat("kept a:", 9)+"kept b")
+	s := Open(slog.New(slog.DiscardHandler))
+	if n := len(s.kept) + len(s.activated); n > 0 {
+		t.Errorf("%d descriptors were taken", n)
+	}
+	s.Discard()
 }

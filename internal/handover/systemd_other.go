@@ -4,6 +4,7 @@ package handover
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 )
 
@@ -15,3 +16,6 @@ func (s *Store) Flush() {}
 
 // send fails.
 func (s *Store) send(string, ...int) error { return errors.ErrUnsupported }
+
+// boundPassed does nothing.
+func boundPassed(*slog.Logger) {}

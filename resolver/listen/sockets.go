@@ -106,13 +106,20 @@ func bound[T io.Closer](b Binder, name string, addr netip.AddrPort, open func(*o
 	return socket, err
 }
 
-// isAt reports whether a socket is bound to an address. A port of 0 is every port.
+// isAt reports whether a socket is bound to an address, and receives what any client sends there: it is no connection, and a TCP socket listens. A port of 0 is
+// every port.
 func isAt(socket any, addr netip.AddrPort) bool {
 	var local netip.AddrPort
 	switch s := socket.(type) {
 	case *net.TCPListener:
+		if !isListening(s) {
+			return false
+		}
 		local = s.Addr().(*net.TCPAddr).AddrPort()
 	case *net.UDPConn:
+		if s.RemoteAddr() != nil {
+			return false
+		}
 		local = s.LocalAddr().(*net.UDPAddr).AddrPort()
 	}
 	return local.Addr().Unmap() == addr.Addr().Unmap() && (addr.Port() == 0 || local.Port() == addr.Port())

@@ -44,6 +44,27 @@ func TestDescriptorOfWrongKindIsReplaced(t *testing.T) {
 			defer c.Close()
 			return c.(*net.UDPConn).File()
 		},
+		"a TCP connection": func() (*os.File, error) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return nil, err
+			}
+			defer l.Close()
+			c, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				return nil, err
+			}
+			defer c.Close()
+			return c.(*net.TCPConn).File()
+		},
+		"a UDP socket of one peer": func() (*os.File, error) {
+			c, err := net.Dial("udp", "127.0.0.1:53")
+			if err != nil {
+				return nil, err
+			}
+			defer c.Close()
+			return c.(*net.UDPConn).File()
+		},
 		"a Unix datagram socket": func() (*os.File, error) {
 			c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s"), Net: "unixgram"})
 			if err != nil {

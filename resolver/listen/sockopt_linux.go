@@ -85,3 +85,16 @@ func (w *udpWorker) drops() (n uint64) {
 	})
 	return n
 }
+
+// isListening reports whether a TCP socket accepts connections.
+func isListening(s syscall.Conn) (listening bool) {
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return false
+	}
+	err = raw.Control(func(fd uintptr) {
+		value, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+		listening = err == nil && value != 0
+	})
+	return err == nil && listening
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"time"
@@ -109,7 +110,10 @@ func run(ctx context.Context, c *config.Config, log *slog.Logger, p *plan, roots
 			}
 		}
 	})
-	if err = g.Wait(); errors.Is(err, context.Canceled) {
+	switch err = g.Wait(); {
+	case errors.Is(err, context.Canceled) && once:
+		err = fmt.Errorf("the round was interrupted: %w", err)
+	case errors.Is(err, context.Canceled):
 		err = nil
 	}
 	return right, err

@@ -46,17 +46,15 @@ func (r *results) note(a *asker, q question, got verdict, took time.Duration) {
 	}
 }
 
-// finish records the end of a round for one node and transport.
-func (r *results) finish(a *asker, wrong int) {
-	r.wrong.WithLabelValues(a.node, a.transport).Set(float64(wrong))
-}
-
 func (r *results) versionOf(node string, version float64) {
 	r.version.WithLabelValues(node).Set(version)
 }
 
 // end records the end of a round.
-func (r *results) end(differ int, at time.Time) {
+func (r *results) end(wrong *tally, differ int, at time.Time) {
+	for s, n := range wrong.all {
+		r.wrong.WithLabelValues(s.node, s.transport).Set(float64(n))
+	}
 	r.differ.Set(float64(differ))
 	r.last.Set(float64(at.Unix()))
 }

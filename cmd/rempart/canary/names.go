@@ -33,6 +33,9 @@ const (
 )
 
 func newNames(p *plan, set *blocklist.Set) (*names, error) {
+	if len(p.blocked)+len(p.passed)+p.popular == 0 && (set == nil || p.listed == 0) {
+		return nil, errors.New("the canary file names nothing to ask: write names (blocked, passed) or a number of popular names; listed names need REMPART_CONTROL")
+	}
 	n := &names{plan: p, set: set}
 	enough := errors.New("enough")
 	err := guard.EachPopular(nil, func(_ int, name []byte) error {

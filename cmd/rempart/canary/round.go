@@ -47,6 +47,36 @@ func (s *verdicts) note(name []byte, v verdict) {
 	}
 }
 
+// series is a node and a transport. A node may have several endpoints of one transport, for example one of IPv4 and one of IPv6.
+type series struct{ node, transport string }
+
+// tally holds the numbers of wrong and missing answers in a round. add may be called concurrently.
+type tally struct {
+	mu  sync.Mutex
+	all map[series]int
+}
+
+func newTally(askers []asker) *tally {
+	t := &tally{all: map[series]int{}}
+	for i := range askers {
+		t.add(&askers[i], 0)
+	}
+	return t
+}
+
+func (t *tally) add(a *asker, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all[series{a.node, a.transport}] += n
+}
+
+func (t *tally) sum() (n int) {
+	for _, one := range t.all {
+		n += one
+	}
+	return n
+}
+
 // asker asks one node over one transport.
 type asker struct {
 	node, transport string
@@ -116,15 +146,18 @@ func (r *runner) round(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	var wrong atomic.Int64
-	said := newVerdicts()
+	if len(questions) == 0 {
+		r.log.Warn("nothing was asked: the set of control holds no names yet")
+		return false, nil
+	}
+	said, wrong := newVerdicts(), newTally(r.askers)
 	var g errgroup.Group
 	g.SetLimit(atOnce)
 	for i := range r.askers {
 		a := &r.askers[i]
 		g.Go(func() error {
 			bad, err := r.askAll(ctx, a, questions, said)
-			wrong.Add(int64(bad))
+			wrong.add(a, bad)
 			return err
 		})
 	}
@@ -132,8 +165,8 @@ func (r *runner) round(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	behind := r.compareVersions(ctx)
-	r.results.end(len(said.disputed), time.Now())
-	return wrong.Load() == 0 && len(said.disputed) == 0 && !behind, nil
+	r.results.end(wrong, len(said.disputed), time.Now())
+	return wrong.sum() == 0 && len(said.disputed) == 0 && !behind, nil
 }
 
 // askAll asks one node over one transport, one question after another, and returns the number of wrong and missing answers. A node that is down must not delay the next
@@ -177,7 +210,6 @@ func (r *runner) askAll(ctx context.Context, a *asker, questions []question, sai
 		silent = 0
 		said.note(q.name, v)
 	}
-	r.results.finish(a, bad)
 	return bad, nil
 }
 
@@ -200,7 +232,7 @@ func (r *runner) compareVersions(ctx context.Context) bool {
 			case err != nil:
 				some.Store(true)
 				r.log.Warn("the version of a node cannot be read", "node", n.name, "metrics", n.metrics, "error", err)
-			case version < newest:
+			case !(version >= newest): // or not a number
 				some.Store(true)
 				r.log.Warn("a node is behind control", "node", n.name, "version", version, "control", newest)
 			}

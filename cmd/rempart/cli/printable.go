@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
+	"text/tabwriter"
 	"unicode"
 )
 
@@ -36,3 +39,32 @@ func (p plain) Write(text []byte) (int, error) {
 	}
 	return len(text), nil
 }
+
+// JSON returns an encoder that writes to w without the control characters that JSON leaves in strings: DEL and those from U+0080 to U+009F are written as \u007f is.
+func JSON(w io.Writer) *json.Encoder { return json.NewEncoder(plainJSON{w}) }
+
+// plainJSON gets whole values.
+type plainJSON struct{ w io.Writer }
+
+func (p plainJSON) Write(text []byte) (int, error) {
+	if !bytes.ContainsFunc(text, isHighControl) {
+		return p.w.Write(text)
+	}
+	var b bytes.Buffer
+	for _, r := range string(text) {
+		if isHighControl(r) {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	if _, err := p.w.Write(b.Bytes()); err != nil {
+		return 0, err
+	}
+	return len(text), nil
+}
+
+func isHighControl(r rune) bool { return 0x7f <= r && r <= 0x9f }
+
+// Table returns a writer of a table whose columns are separated by tabs. It writes to w as Plain does. The caller calls Flush at the end.
+func Table(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(Plain(w), 0, 0, 2, ' ', 0) }

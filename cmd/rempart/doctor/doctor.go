@@ -3,13 +3,11 @@ package doctor
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -133,7 +131,7 @@ func examine(ctx context.Context) *installation {
 // write writes findings, one line each.
 func write(out io.Writer, all []Finding, asJSON bool) error {
 	if asJSON {
-		enc := json.NewEncoder(out)
+		enc := cli.JSON(out)
 		for _, f := range all {
 			if err := enc.Encode(f); err != nil {
 				return err
@@ -141,7 +139,7 @@ func write(out io.Writer, all []Finding, asJSON bool) error {
 		}
 		return nil
 	}
-	tw := tabwriter.NewWriter(cli.Plain(out), 0, 0, 2, ' ', 0)
+	tw := cli.Table(out)
 	for _, f := range all {
 		text := f.Text
 		if f.Do != "" {

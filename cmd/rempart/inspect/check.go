@@ -2,7 +2,6 @@ package inspect
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -192,7 +191,7 @@ func (k *checker) addLists(c *checkResult, name []byte, v local.Verdict) error {
 func (k *checker) write(c checkResult) error {
 	out := k.cmd.OutOrStdout()
 	if k.asJSON {
-		return json.NewEncoder(out).Encode(c)
+		return cli.JSON(out).Encode(c)
 	}
 	return c.write(out)
 }

@@ -1,7 +1,6 @@
 package inspect
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rempart/blocklist"
+	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/report"
 	"rempart/cmd/rempart/setup"
 	"rempart/internal/durable"
@@ -52,7 +52,7 @@ Exit code: 0, or 2 if a list could not be fetched or read (the snapshot is writt
 			}
 			c.Seconds = time.Since(began).Seconds()
 			if asJSON {
-				err = json.NewEncoder(cmd.OutOrStdout()).Encode(c)
+				err = cli.JSON(cmd.OutOrStdout()).Encode(c)
 			} else {
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, version %d, %d bytes (%.1f per name), in %.1f s\n",
 					c.File, report.Count(c.Names, "name"), c.Version, c.Bytes, c.PerName, c.Seconds)

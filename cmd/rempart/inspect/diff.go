@@ -61,7 +61,7 @@ Exit code: 0 if the states are equal, 1 if they differ, 2 on an error, for examp
 			out := bufio.NewWriter(cmd.OutOrStdout())
 			d := &comparison{inspection: in, out: out, limit: limit, setPair: pair, byList: map[string]*listChange{}}
 			if asJSON {
-				d.enc = json.NewEncoder(out)
+				d.enc = cli.JSON(out)
 			}
 			if err := errors.Join(d.run(time.Now()), out.Flush()); err != nil {
 				return err

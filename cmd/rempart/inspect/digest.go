@@ -3,7 +3,6 @@ package inspect
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -262,7 +261,7 @@ func eachName(r io.Reader, yield func([]byte) bool) error {
 
 func (d *digester) write(w io.Writer, out *digestResult) error {
 	if d.asJSON {
-		return json.NewEncoder(w).Encode(out)
+		return cli.JSON(w).Encode(out)
 	}
 	var b strings.Builder
 	say := func(who string, v verdictDigest) {

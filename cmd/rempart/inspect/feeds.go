@@ -1,7 +1,6 @@
 package inspect
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -156,7 +155,7 @@ type setJSON struct {
 }
 
 func (in *inspection) feedsJSON(out io.Writer) error {
-	enc := json.NewEncoder(out)
+	enc := cli.JSON(out)
 	for _, l := range in.status.Lists {
 		j := listJSON{
 			List: l.Name, Kind: l.Kind, Policy: l.Feed.Policy, Weight: l.Feed.Weight, Quorum: l.Feed.Quorum, Licence: l.Feed.Licence,

@@ -2,7 +2,6 @@ package inspect
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -13,6 +12,7 @@ import (
 
 	"rempart/blocklist/feed/store"
 	"rempart/blocklist/guard"
+	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/report"
 )
 
@@ -98,7 +98,7 @@ func (h *heldReport) flush() error {
 	}
 	slices.SortStableFunc(h.pending, func(a, b store.Held) int { return cmp.Compare(rank(a), rank(b)) })
 	var b strings.Builder
-	enc := json.NewEncoder(&b)
+	enc := cli.JSON(&b)
 	if len(h.pending) > 0 && !h.asJSON {
 		fmt.Fprintln(&b, h.list)
 	}
@@ -130,7 +130,7 @@ func heldLine(e store.Held) string {
 func (h *heldReport) writeSummary() error {
 	c := report.HeldTotals(h.status)
 	if h.asJSON {
-		return json.NewEncoder(h.out).Encode(c)
+		return cli.JSON(h.out).Encode(c)
 	}
 	var b strings.Builder
 	for _, l := range h.status.Lists {

@@ -1,13 +1,11 @@
 package inspect
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -36,8 +34,8 @@ func settingsCommand() *cobra.Command {
 			case err != nil && of == nil:
 				return err
 			} // a mistake in the settings is reported after their list
-			enc := json.NewEncoder(cmd.OutOrStdout())
-			tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			enc := cli.JSON(cmd.OutOrStdout())
+			tw := cli.Table(cmd.OutOrStdout())
 			for _, v := range config.Variables(of.Environ) {
 				from := of.From
 				if v.Default {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,7 +35,7 @@ Exit code: 0, 1 if something is wrong, 2 on an error.`,
 				return err
 			}
 			if asJSON {
-				err = json.NewEncoder(cmd.OutOrStdout()).Encode(st)
+				err = cli.JSON(cmd.OutOrStdout()).Encode(st)
 			} else {
 				err = writeStatus(cmd.OutOrStdout(), &st, time.Now())
 			}
@@ -55,7 +54,7 @@ func writeStatus(out io.Writer, st *local.Status, now time.Time) error {
 	if err := json.Unmarshal(st.Feeds, &lists); err != nil {
 		return fmt.Errorf("the running server is of another version: %w", err)
 	}
-	tw := tabwriter.NewWriter(cli.Plain(out), 0, 0, 2, ' ', 0)
+	tw := cli.Table(out)
 	line := func(label, format string, args ...any) {
 		fmt.Fprintf(tw, "%s\t%s\n", label, fmt.Sprintf(format, args...))
 	}
@@ -116,7 +115,7 @@ a name on a list, never a name from a query. Entries with fewer than ` + fmt.Spr
 				all = all[:min(limit, len(all))]
 			}
 			if asJSON {
-				enc := json.NewEncoder(cmd.OutOrStdout())
+				enc := cli.JSON(cmd.OutOrStdout())
 				for _, m := range all {
 					if err := enc.Encode(m); err != nil {
 						return err
@@ -124,7 +123,7 @@ a name on a list, never a name from a query. Entries with fewer than ` + fmt.Spr
 				}
 				return nil
 			}
-			tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			tw := cli.Table(cmd.OutOrStdout())
 			for _, m := range all {
 				fmt.Fprintf(tw, "%d\t%s\t%s\t%s\n", m.Hits, m.Entry, m.Category, strings.Join(m.Sources, ", "))
 			}

@@ -2,13 +2,11 @@ package inspect
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -77,7 +75,7 @@ func lacksHealthy(g local.UpstreamGroup) bool {
 }
 
 func writeUpstreams(out io.Writer, groups []local.UpstreamGroup, asJSON bool, now time.Time) error {
-	enc := json.NewEncoder(out)
+	enc := cli.JSON(out)
 	for i := range groups {
 		err := error(nil)
 		if asJSON {
@@ -94,7 +92,7 @@ func writeUpstreams(out io.Writer, groups []local.UpstreamGroup, asJSON bool, no
 
 // writeGroup writes the numbers of a zone, and a table of its upstreams.
 func writeGroup(out io.Writer, g *local.UpstreamGroup, now time.Time) error {
-	tw := tabwriter.NewWriter(cli.Plain(out), 0, 0, 2, ' ', 0)
+	tw := cli.Table(out)
 	fmt.Fprintf(tw, "zone %s: %s, %d unanswered, %d in flight", g.Zone, report.Count(int(g.Questions), "question"), g.Unanswered, g.InFlight)
 	if g.Shed > 0 {
 		fmt.Fprintf(tw, ", %d refused because too many questions were waiting", g.Shed)

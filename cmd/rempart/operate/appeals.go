@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -66,7 +65,7 @@ Exit code: 0 if no answer is overdue, 1 if one is, 2 on an error.`,
 }
 
 func writeAppeals(out io.Writer, all []pushapi.Appeal) error {
-	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	tw := cli.Table(out)
 	for _, a := range all {
 		due := "answer due " + report.Moment(a.Due)
 		if a.Overdue {
@@ -103,7 +102,7 @@ func writeUpheld(out io.Writer, upheld map[string]int) error {
 		}
 		return strings.Compare(x, y)
 	})
-	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	tw := cli.Table(out)
 	for _, list := range lists {
 		fmt.Fprintf(tw, "%s\t%d upheld\n", list, upheld[list])
 	}
@@ -141,7 +140,7 @@ func writeAppeal(out io.Writer, a *pushapi.Appeal) error {
 	if a.Note != "" {
 		note = strconv.Quote(a.Note)
 	}
-	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	tw := cli.Table(out)
 	fmt.Fprintf(tw, "%s\t%s\n", a.Number, a.State)
 	writeFacts(tw, "  %s\t%s\n", [][2]string{
 		{"name", a.Name}, {"entry", a.Block.Entry}, {"redirects to", a.Block.Target}, {"category", a.Block.Category}, {"legal ground", a.Block.Mark}, {"blocked by", blockers(a)},

@@ -12,7 +12,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -45,7 +44,7 @@ func listQuery(limit int, state string) url.Values {
 }
 
 func writeChangeSets(out io.Writer, all *struct{ ChangeSets []changeset.Receipt }) error {
-	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	tw := cli.Table(out)
 	for _, r := range all.ChangeSets {
 		what := stateLine(&r)
 		if r.Comment != "" {
@@ -88,7 +87,7 @@ held one as they were signed, one JSON object per line.
 
 // writeHistory writes who pushed, signed, approved and undid a change set, and when.
 func writeHistory(out io.Writer, r *changeset.Receipt) error {
-	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	tw := cli.Table(out)
 	writeFacts(tw, "  %s\t%s\n", [][2]string{
 		{"pushed by", r.By}, {"at", report.Moment(r.Time)}, {"signed by", strings.Join(r.Authors, ", ")}, {"approved by", strings.Join(r.Approved, ", ")},
 		{"comment", r.Comment}, {"part of", r.PartOf}, {"undoes", r.Undoes}, {"undone by", r.UndoneBy}, {"digest", r.Digest},

@@ -1,14 +1,12 @@
 package operate
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -85,7 +83,7 @@ func keysListCommand() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(ring.Ring)
+				return cli.JSON(cmd.OutOrStdout()).Encode(ring.Ring)
 			}
 			return writeRing(cmd.OutOrStdout(), ring.Ring, ring.RootKeys)
 		},
@@ -95,7 +93,7 @@ func keysListCommand() *cobra.Command {
 }
 
 func writeRing(w io.Writer, ring *signing.Ring, roots []signing.PublicKey) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	tw := cli.Table(w)
 	fmt.Fprintln(tw, "ROLE\tKEY (NAME+HASH IS ITS ID)\tUNTIL")
 	for _, r := range roots {
 		fmt.Fprintf(tw, "root\t%s\n", r)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,7 +44,7 @@ error. To remove a retired server, run "rempart nodes forget".`,
 		if asJSON {
 			err = writeRaw(cmd.OutOrStdout(), raw)
 		} else {
-			tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			tw := cli.Table(cmd.OutOrStdout())
 			fmt.Fprintf(tw, "newest\tversion %d\n", all.Version)
 			if all.Problem != "" {
 				fmt.Fprintf(tw, "problem\t%s\n", all.Problem)

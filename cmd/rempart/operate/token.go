@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -302,7 +301,7 @@ func tokenListCommand() *cobra.Command {
 }
 
 func writeTokens(out io.Writer, all *struct{ Tokens []pushapi.TokenInfo }) error {
-	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	tw := cli.Table(out)
 	for _, t := range all.Tokens {
 		state := "since " + report.Moment(t.Created) + until(t.Expires)
 		if !t.Rotated.IsZero() {
