@@ -31,7 +31,7 @@ func controlCommand() *cobra.Command {
 		Short: "Accept operators' changes and lists, and publish them to every server",
 		Long: `Control accepts the changes that operators push and the content of lists, signs them, stores them in the journal, and publishes them to
 the servers that follow this control (REMPART_CONTROL). Control answers no DNS queries.`,
-		Args: cobra.NoArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := config.Load()
 			if err != nil {

@@ -28,7 +28,7 @@ func Command() *cobra.Command {
 	var path, authorities string
 	once := false
 	cmd := &cobra.Command{
-		Use: "canary --file FILE", Short: "Ask every server over every transport, for ever, and compare", Args: cobra.NoArgs,
+		Use: "canary --file FILE", Short: "Ask every server over every transport, for ever, and compare", Args: cli.NoArgs,
 		Long: `Ask the servers in a file, over each of their transports, for names that must be blocked and for names that must pass: those in the file, popular names, and, if
 REMPART_CONTROL and REMPART_CONTROL_KEY name a control, names of control's set. The expected verdict is then that of the set, which the canary follows and verifies as a
 server does; give it a data folder (REMPART_DATA_DIR) and a name (REMPART_NODE) of its own. Versions are compared for servers whose metrics are named.

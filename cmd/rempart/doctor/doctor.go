@@ -71,7 +71,7 @@ const checkPatience = 10 * time.Second
 func Command() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "doctor", Short: "Check the installation, and say what to do", Args: cobra.NoArgs,
+		Use: "doctor", Short: "Check the installation, and say what to do", Args: cli.NoArgs,
 		Long: `Check the installation on this machine: the settings, the running server, who answers on port 53, the lists, the upstreams and whether they validate DNSSEC, the
 warning page, certificates, the clock, the data folder, the kernel's buffers and IPv6. Each line is one finding; an arrow points to what to do.
 ` + running.ClientOnly + ` As root it also names the programs that use port 53.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/machine"
 	"rempart/cmd/rempart/running"
 	"rempart/deploy"
@@ -32,7 +33,7 @@ type options struct {
 func Command() *cobra.Command {
 	o := options{}
 	cmd := &cobra.Command{
-		Use: "setup", Short: "Set up a household's server: questions, files, start, proof", Args: cobra.NoArgs,
+		Use: "setup", Short: "Set up a household's server: questions, files, start, proof", Args: cli.NoArgs,
 		Long: `Set up Rempart as the DNS server of a home network. It shows which program uses port 53, asks for the address of the warning page, the resolvers and the lists, writes
 the settings, starts the service, and proves with a query that a test name is blocked.
 

@@ -28,7 +28,7 @@ replaced as a whole or not at all. The data folder is only read; FILE cannot be 
 ` + readsOnly + `
 
 Exit code: 0, or 2 if a list could not be fetched or read (the snapshot is written without it), or on another error.`,
-		Args: cobra.NoArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			began := time.Now()
 			in, err := prepareInspection(cmd, false, &path)

@@ -33,7 +33,7 @@ const maxDiffering = 20
 func digestCommand() *cobra.Command {
 	d := &digester{}
 	cmd := &cobra.Command{
-		Use: "digest --sample FILE", Short: "Check whether a resolver blocks the same names as this set", Args: cobra.NoArgs,
+		Use: "digest --sample FILE", Short: "Check whether a resolver blocks the same names as this set", Args: cli.NoArgs,
 		Long: `Determine the verdict of the set on each name of FILE (one name per line), and with --resolver the verdict of that resolver, and show a digest of the
 verdicts of each: the digests are equal if all verdicts are equal. The set is fetched from REMPART_CONTROL, verified with REMPART_CONTROL_KEY, and read as a server
 with this environment would apply it; without REMPART_CONTROL, it is made from the lists in the environment; with --set, it is a snapshot.

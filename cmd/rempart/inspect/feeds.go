@@ -27,7 +27,7 @@ number of its lines that were not understood, GUARDS the number of its listings 
 ` + readsOnly + `
 
 Exit code: 0, or 2 if a list could not be fetched or read, or on another error.`,
-		Args: cobra.NoArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			in, err := openInspection(cmd)
 			if err != nil {
@@ -78,6 +78,9 @@ func (in *inspection) feedsTable(out io.Writer, now time.Time) error {
 		fmt.Fprintln(&b)
 	}
 	fmt.Fprintf(&b, "%s, version %d\n", report.Count(in.status.Names, "name"), in.status.Version)
+	if in.Config.Control != "" {
+		fmt.Fprintln(&b, "these are the lists of this server alone; \"rempart status\" shows the set that arrives from control")
+	}
 	_, err := io.WriteString(cli.Plain(out), b.String())
 	return err
 }

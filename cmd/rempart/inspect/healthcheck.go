@@ -27,7 +27,7 @@ const (
 
 func healthcheckCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "healthcheck", Short: "Check whether the server on this machine is ready", Args: cobra.NoArgs,
+		Use: "healthcheck", Short: "Check whether the server on this machine is ready", Args: cli.NoArgs,
 		Long: `Check whether the server that runs on this machine is ready, as /readyz does, and print one line that says why not. It is meant for supervisors that run a
 command, such as the health check of a container. It asks the server over its socket (REMPART_SOCKET): run it as the server's user, or as root. If no server
 answers on a socket ("rempart control" has none), it requests /readyz from REMPART_METRICS_LISTEN. It waits for three seconds at most.

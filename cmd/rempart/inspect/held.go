@@ -27,7 +27,7 @@ REMPART_RELEASED. The first two thousand listings per list and guard are stored;
 ` + readsOnly + `
 
 Exit code: 0, or 2 if a list could not be fetched or read, or on another error.`,
-		Args: cobra.NoArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			in, err := openInspection(cmd)
 			if err != nil {

@@ -23,7 +23,7 @@ import (
 func settingsCommand() *cobra.Command {
 	var asJSON, all bool
 	cmd := &cobra.Command{
-		Use: "settings", Short: "List the settings in effect, and their origin", Args: cobra.NoArgs,
+		Use: "settings", Short: "List the settings in effect, and their origin", Args: cli.NoArgs,
 		Long: `List the settings of the environment if it names a set, or of the server that runs on this machine, or of
 ` + running.SettingsFile + `. With --all, settings that have their default value are listed too. Secrets are hidden.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -62,7 +62,7 @@ func settingsCommand() *cobra.Command {
 
 func validateCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "validate", Short: "Check the settings without starting a server", Args: cobra.NoArgs,
+		Use: "validate", Short: "Check the settings without starting a server", Args: cli.NoArgs,
 		Long: `Check the settings of the environment, or of ` + running.SettingsFile + ` where the environment names no set: values, the feeds file, guards' files, certificates and keys. It opens no
 socket, fetches nothing and changes nothing.
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/running"
 	"rempart/internal/statistics"
 )
@@ -14,7 +15,7 @@ func statisticsCommand() *cobra.Command {
 	var asJSON, schema bool
 	var most int
 	cmd := &cobra.Command{
-		Use: "statistics", Short: "Print the public statistics of this server", Args: cobra.NoArgs,
+		Use: "statistics", Short: "Print the public statistics of this server", Args: cli.NoArgs,
 		Long: `Print the public statistics of the server on this machine as CSV: for each day, the queries, the blocked queries by category, list and policy, and the sizes of the set
 and its lists. They contain no queried name and no client. Counts of queries and of appeals are rounded down to multiples of REMPART_STATISTICS; smaller counts are
 left empty. The numbers of a day appear when the day is over (UTC).`,

@@ -20,7 +20,7 @@ import (
 func statusCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "status", Short: "Show the state of the running server", Args: cobra.NoArgs,
+		Use: "status", Short: "Show the state of the running server", Args: cli.NoArgs,
 		Long: `Show the addresses of the running server, its set, its upstreams, the state of its lists, and the problems that keep it from working as configured.
 ` + running.ClientOnly + `
 
@@ -98,7 +98,7 @@ func matchesCommand() *cobra.Command {
 	var least uint64
 	var limit int
 	cmd := &cobra.Command{
-		Use: "matches", Short: "Rank the entries of the set by the number of queries they decided", Args: cobra.NoArgs,
+		Use: "matches", Short: "Rank the entries of the set by the number of queries they decided", Args: cli.NoArgs,
 		Long: `Rank the entries of the set by the number of queries they decided since the start of the server, in observe mode by the number they would have decided. An entry is
 a name on a list, never a name from a query. Entries with fewer than ` + fmt.Sprint(report.LeastMatches) + ` queries are not shown, since one person may have sent them. The numbers are kept in memory only.
 ` + running.ClientOnly,

@@ -20,7 +20,7 @@ import (
 func upstreamsCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "upstreams", Short: "Show the upstreams of the running server", Args: cobra.NoArgs,
+		Use: "upstreams", Short: "Show the upstreams of the running server", Args: cli.NoArgs,
 		Long: `Show the upstreams to which the running server forwards: those of REMPART_UPSTREAMS (zone "."), and those of each zone of REMPART_FORWARD, in the
 configured order. The numbers start at the start of the server. They start again when the addresses of upstreams change: those of the system's resolvers, or
 those of a host name. The log of the server says why an upstream is down.

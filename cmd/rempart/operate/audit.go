@@ -34,7 +34,7 @@ func auditCommand() *cobra.Command {
 	var tokenFile, since string
 	var from uint64
 	cmd := &cobra.Command{
-		Use: "audit", Short: "Read the audit trail, and check that no entry is missing", Args: cobra.NoArgs,
+		Use: "audit", Short: "Read the audit trail, and check that no entry is missing", Args: cli.NoArgs,
 		Long: `Read the audit trail, which needs the role auditor: one line for each call that was made or refused, and one for its outcome. Calls that only read are recorded if they were
 refused or show who did what (this trail, tokens, the log of a name, held change sets). Every entry holds the hash of the previous one; the command checks all entries that it reads, and
 reports where an entry was changed or left out. It does not check signatures.

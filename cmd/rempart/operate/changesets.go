@@ -25,7 +25,7 @@ func changesetsCommand() *cobra.Command {
 	var state string
 	var limit int
 	cmd := &cobra.Command{
-		Use: "changesets", Short: "List change sets, the newest first", Args: cobra.NoArgs,
+		Use: "changesets", Short: "List change sets, the newest first", Args: cli.NoArgs,
 		Long: `List the change sets that were pushed, the newest first: with --state held those that wait for a second person.
 ` + apiHelp,
 	}

@@ -42,7 +42,7 @@ func openKeys() (*signing.Keys, error) {
 
 func keysInitCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "init", Short: "Make control's keys and a key ring, unless they are there", Args: cobra.NoArgs,
+		Use: "init", Short: "Make control's keys and a key ring, unless they are there", Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			folder, err := config.KeysFolder()
 			if err != nil {
@@ -72,7 +72,7 @@ func keysInitCommand() *cobra.Command {
 func keysListCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "list", Short: "List the keys and their roles", Args: cobra.NoArgs,
+		Use: "list", Short: "List the keys and their roles", Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			k, err := openKeys()
 			if err != nil {
@@ -230,7 +230,7 @@ func keysThresholdCommand() *cobra.Command {
 	var root string
 	var t signing.Threshold
 	cmd := &cobra.Command{
-		Use: "threshold", Short: "Require several keys for large change sets", Args: cobra.NoArgs,
+		Use: "threshold", Short: "Require several keys for large change sets", Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return changeRing(cmd, root, func(ring *signing.Ring) error {
 				ring.Threshold = t

@@ -19,7 +19,7 @@ import (
 func nodesCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "nodes", Short: "Show the state of every server", Args: cobra.NoArgs,
+		Use: "nodes", Short: "Show the state of every server", Args: cli.NoArgs,
 		Long: `Show the version that is in force on each server that follows this control, and the time since the last report of a server that stopped reporting.
 ` + apiHelp + `
 
@@ -146,7 +146,7 @@ func enforcementCommand(act, short, long string) *cobra.Command {
 	var s receiptFlags
 	var reason string
 	cmd := &cobra.Command{
-		Use: act, Short: short, Args: cobra.NoArgs,
+		Use: act, Short: short, Args: cli.NoArgs,
 		Long: long + "\n" + apiHelp + `
 
 Exit code: 0 if the command is recorded in the journal, 1 if it was not in force everywhere within --wait, 2 on an error.`,

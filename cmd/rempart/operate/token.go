@@ -295,7 +295,7 @@ func warnSecretFile(what, path string) {
 
 func tokenListCommand() *cobra.Command {
 	return resourceCommand(&cobra.Command{
-		Use: "list", Short: "List the tokens, as an auditor or approver", Args: cobra.NoArgs,
+		Use: "list", Short: "List the tokens, as an auditor or approver", Args: cli.NoArgs,
 		Long: "List the tokens, without their secrets. " + apiHelp,
 	}, func([]string) (string, url.Values) { return "/v1/tokens", nil }, writeTokens)
 }

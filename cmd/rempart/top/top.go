@@ -34,7 +34,7 @@ const (
 func Command() *cobra.Command {
 	interval, once := time.Second, false
 	cmd := &cobra.Command{
-		Use: "top", Short: "Watch the running server: queries, latency, cache, upstreams, lists", Args: cobra.NoArgs,
+		Use: "top", Short: "Watch the running server: queries, latency, cache, upstreams, lists", Args: cli.NoArgs,
 		Long: `Show the running server on the terminal, again and again: queries per second and blocked ones, the times of answers, the cache, overload, connections, upstreams,
 lists and problems. The numbers are those since the last look. Press q to end.
 
