@@ -27,7 +27,7 @@ type costs struct {
 	BytesPerName       float64 `json:"bytes_per_name"`       // of the set
 	BytesPerAnswer     float64 `json:"bytes_per_answer"`     // of the cache
 	BytesPerConnection float64 `json:"bytes_per_connection"` // idle, over TLS
-	ProcessBytes       float64 `json:"process_bytes"`        // with a set of a million names, without a cache
+	ProcessBytes       float64 `json:"process_bytes"`        // without the pages of the set that queries read, and without a cache
 	BytesPerQuery      float64 `json:"bytes_per_query"`      // on the wire, query and answer with their headers, mean
 }
 
