@@ -100,7 +100,7 @@ var cmdRules = map[string]struct {
 	"cmd/rempart":          {[]string{"cmd/rempart/canary", "cmd/rempart/cli", "cmd/rempart/clientsetup", "cmd/rempart/doctor", "cmd/rempart/firstrun", "cmd/rempart/inspect", "cmd/rempart/operate", "cmd/rempart/report", "cmd/rempart/running", "cmd/rempart/setup", "cmd/rempart/setup/certificates", "cmd/rempart/setup/descriptors", "cmd/rempart/setup/public", "cmd/rempart/setup/reload", "cmd/rempart/setup/secrets", "cmd/rempart/top"}, "main wires everything together"},
 	"cmd/rempart/operate":  {[]string{"cmd/rempart/cli", "cmd/rempart/report", "cmd/rempart/setup", "cmd/rempart/setup/certificates", "cmd/rempart/setup/secrets"}, "commands of operators know no lists of this machine"},
 	"cmd/rempart/doctor":   {[]string{"cmd/rempart/cli", "cmd/rempart/machine", "cmd/rempart/report", "cmd/rempart/running"}, "it examines a server from outside"},
-	"cmd/rempart/firstrun": {[]string{"cmd/rempart/machine", "cmd/rempart/running"}, "it runs before there is a server"},
+	"cmd/rempart/firstrun": {[]string{"cmd/rempart/cli", "cmd/rempart/machine", "cmd/rempart/running"}, "it runs before there is a server"},
 	"cmd/rempart/canary":   {[]string{"cmd/rempart/cli", "cmd/rempart/setup", "cmd/rempart/setup/certificates"}, "it asks servers from outside, and follows control as a server does"},
 	"cmd/rempart/top":      {[]string{"cmd/rempart/cli", "cmd/rempart/report", "cmd/rempart/running"}, "it shows what a server says"},
 	"cmd/rempart/machine":  {nil, "it reads what the kernel says"},
