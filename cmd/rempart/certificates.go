@@ -23,7 +23,7 @@ type publicCertificates interface {
 	Run(ctx context.Context) error
 	// Reload looks for newer certificates now.
 	Reload()
-	// Files returns the files of certificates that somebody else changes.
+	// Files returns the files of certificates, which other programs write.
 	Files() reload.Files
 }
 

@@ -94,7 +94,7 @@ type server struct {
 	portalAt    []netip.AddrPort // addresses of the portal
 	refusedAt   []netip.AddrPort // addresses on which https:// connections to the page are refused
 	metricsAt   []netip.AddrPort // addresses of the metrics
-	unserved    []error          // listeners of pages and metrics that could not be opened; set before the local socket is
+	unserved    []error          // errors of web listeners that could not be opened; complete before the local socket is opened
 	ending      atomic.Bool
 }
 

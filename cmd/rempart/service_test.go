@@ -106,7 +106,7 @@ func TestCommandsAskRunningServer(t *testing.T) {
 	if err != nil || strings.Count(string(data), "listed.example #") != 1 || !strings.Contains(string(data), ": ours\n") {
 		t.Errorf("%v\n%s", err, data)
 	}
-	s.says(t, 2, "allow nas", "nas: it is not a name that can be allowed", "nothing was added")
+	s.says(t, 2, "allow nas", "nas cannot be allowed: it is ", "nothing was added")
 	s.says(t, 0, "allow use-application-dns.net", "not added: it is a special-use name")
 	s.says(t, 0, "status")
 	info, err := os.Stat(filepath.Join(s.DataDir, "rempart.sock"))
@@ -313,7 +313,7 @@ func TestStatusShowsWhatARestartWouldMiss(t *testing.T) {
 	}
 	dnstest.Eventually(t, "the problem of the file", func() bool {
 		stdout, _, _ := s.run(t, "status")
-		return strings.Contains(stdout, "REMPART_RELEASED cannot be used; its earlier content stays in use until a restart, which would fail")
+		return strings.Contains(stdout, "REMPART_RELEASED cannot be used; the earlier content stays in use until a restart, which would fail")
 	})
 	s.says(t, 2, "allow http://shop.example/page", "write its host alone", "nothing was added")
 }

@@ -27,7 +27,7 @@ func WriteFile(path string, write func(io.Writer) error) error {
 	return writeFile(path, 0o600, write)
 }
 
-// WriteMode is WriteBytes for a file with other permissions than 0600. They do not depend on the umask, and no moment shows the file with others.
+// WriteMode writes a file as WriteBytes does, but with the permissions mode, whatever the umask is. The file never exists under its name with other permissions.
 func WriteMode(path string, data []byte, mode fs.FileMode) error {
 	return writeFile(path, mode, func(w io.Writer) error {
 		_, err := w.Write(data)

@@ -20,6 +20,7 @@ const (
 	// MaxAge is how long after its creation a change set may be published.
 	MaxAge = 7 * 24 * time.Hour
 
+	// MaxSources is the largest number of sources of a change set.
 	MaxSources = 1000
 )
 

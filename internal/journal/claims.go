@@ -119,7 +119,7 @@ func (l scopedList) without(c Change) (left scopedList) {
 	return left
 }
 
-// RemainingScoped returns the scoped changes that stay in effect after a large change set. before holds the scoped changes at the time when the change set was
+// RemainingScoped returns the changes of now that stay in effect after a large change set. before holds the scoped changes at the time when the change set was
 // made: changes published after that override the change set. overriding holds the changes of the change set that replace scoped changes.
 func RemainingScoped(now, before []Scoped, overriding []Change) []Scoped {
 	known := map[string]bool{}

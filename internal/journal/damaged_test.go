@@ -29,7 +29,7 @@ func stopEdge(t *testing.T) *stoppedEdge {
 	e := journaltest.StartEdge(t, k, s.dir, journaltest.FromStream(s.control, "e"), journal.Node{ID: "e"})
 	e.Reaches(t, first)
 	for i := range 20 {
-		s.version = s.control.Push(t, k.Set(t, fmt.Sprint("push", i), journaltest.Block(fmt.Sprintf("n%d.example", i)))).Version
+		s.version = s.control.Push(t, k.ChangeSet(t, fmt.Sprint("push", i), journaltest.Block(fmt.Sprintf("n%d.example", i)))).Version
 	}
 	e.Reaches(t, s.version)
 	e.Stop()
@@ -111,7 +111,7 @@ func TestEdgeStartsWithDamagedRecords(t *testing.T) {
 			if lost := e.Health().Lost; lost != 0 {
 				t.Errorf("version %d is still lost after the edge reached control again", lost)
 			}
-			after := s.control.Push(t, s.keys.Set(t, "after", journaltest.Block("after.example"))).Version
+			after := s.control.Push(t, s.keys.ChangeSet(t, "after", journaltest.Block("after.example"))).Version
 			e.Reaches(t, after)
 			e.Stop()
 			e, n := s.restart(t)
@@ -126,9 +126,9 @@ func TestEdgeStartsWithDamagedRecords(t *testing.T) {
 func TestEdgeStartsWithDamagedState(t *testing.T) {
 	s := stopEdge(t)
 	e := journaltest.StartEdge(t, s.keys, s.dir, journaltest.FromStream(s.control, "e"), journal.Node{ID: "e"})
-	load := s.control.List(t, "listed.example")
+	load := s.control.PublishList(t, "listed.example")
 	e.Reaches(t, load.Version)
-	last := s.control.Push(t, s.keys.Set(t, "last", journaltest.Block("last.example"))).Version
+	last := s.control.Push(t, s.keys.ChangeSet(t, "last", journaltest.Block("last.example"))).Version
 	e.Reaches(t, last)
 	e.Stop()
 	journaltest.FlipBit(t, filepath.Join(s.dir, "state"), `"Epoch"`)

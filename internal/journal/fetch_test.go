@@ -22,10 +22,10 @@ import (
 func TestEdgeSkipsDeletedSnapshot(t *testing.T) {
 	k, dir := journaltest.NewKeys(t), t.TempDir()
 	c := journaltest.ControlWithStoppedEdge(t, k, dir)
-	load := c.List(t, "listed.example")
+	load := c.PublishList(t, "listed.example")
 	c.MustCompact(t)
 	c.DeleteObjects(t, load.Version)
-	r := c.Push(t, k.Set(t, "after", journaltest.Block("after.example")))
+	r := c.Push(t, k.ChangeSet(t, "after", journaltest.Block("after.example")))
 	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
 	e.Reaches(t, r.Version)
 	for _, name := range []string{"listed.example", "after.example"} {
@@ -61,13 +61,13 @@ func TestDamagedSnapshotIsReplacedByNewerOne(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			k, dir := journaltest.NewKeys(t), t.TempDir()
 			c := journaltest.StartControl(t, k, dir, nil)
-			old := c.List(t, "n777.example", "n778.example")
+			old := c.PublishList(t, "n777.example", "n778.example")
 			e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
 			e.Reaches(t, old.Version)
 			if before {
 				e.Reaches(t, c.MustCompact(t).Version)
 			}
-			e.Reaches(t, c.Push(t, k.Set(t, "since", journaltest.Block("since.example"))).Version)
+			e.Reaches(t, c.Push(t, k.ChangeSet(t, "since", journaltest.Block("since.example"))).Version)
 			e.Stop()
 			c.DeleteObjects(t, old.Version)
 			damageSnapshot(t, filepath.Join(dir, "e"), "n777")
@@ -78,7 +78,7 @@ func TestDamagedSnapshotIsReplacedByNewerOne(t *testing.T) {
 			}
 			journaltest.WaitFor(t, "another snapshot", func() bool { return journaltest.Judge(t, e.Set().View(), "n777.example") == blocklist.BlockedBy })
 			journaltest.WantVerdict(t, e.Set().View(), "since.example", blocklist.BlockedBy)
-			load := c.List(t, "n777.example", "new.example")
+			load := c.PublishList(t, "n777.example", "new.example")
 			e.Reaches(t, load.Version)
 			journaltest.WantVerdict(t, e.Set().View(), "new.example", blocklist.BlockedBy)
 		})
@@ -123,9 +123,9 @@ func (p *gatedSource) Object(ctx context.Context, name string) (io.ReadCloser, e
 func TestFailedJumpIsNotInForce(t *testing.T) {
 	k, dir := journaltest.NewKeys(t), t.TempDir()
 	c := journaltest.ControlWithStoppedEdge(t, k, dir)
-	load := c.List(t, "listed.example")
+	load := c.PublishList(t, "listed.example")
 	same := c.MustCompact(t)
-	r := c.Push(t, k.Set(t, "after", journaltest.Block("after.example")))
+	r := c.Push(t, k.ChangeSet(t, "after", journaltest.Block("after.example")))
 	data, s := c.SnapshotOf(t, load.Version)
 	full := filepath.Join(dir, "e", fmt.Sprintf("tail-%d.new", same.Version)) // makes writing the state fail
 	if err := os.Mkdir(full, 0o700); err != nil {
@@ -151,8 +151,8 @@ func TestFailedJumpIsNotInForce(t *testing.T) {
 func TestJumpDuringSnapshotFetch(t *testing.T) {
 	k, dir := journaltest.NewKeys(t), t.TempDir()
 	c := journaltest.ControlWithStoppedEdge(t, k, dir)
-	load := c.List(t, "listed.example")
-	next := c.Large(t, k, "large", func() { c.Push(t, k.Set(t, "since", journaltest.Block("since.example"))) }, journaltest.Block("large.example"))
+	load := c.PublishList(t, "listed.example")
+	next := c.PushLarge(t, k, "large", func() { c.Push(t, k.ChangeSet(t, "since", journaltest.Block("since.example"))) }, journaltest.Block("large.example"))
 	data, one := c.SnapshotOf(t, load.Version)
 	_, two := c.SnapshotOf(t, next.Version)
 	loaded, overlay := one.Names()[0], two.Names()[1]
@@ -203,7 +203,7 @@ func TestEdgeWaitsForSnapshotOfEpoch(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
-	e.Reaches(t, c.Push(t, k.Set(t, "one", journaltest.Block("one.example"))).Version)
+	e.Reaches(t, c.Push(t, k.ChangeSet(t, "one", journaltest.Block("one.example"))).Version)
 	e.Stop()
 	c.Stop()
 	c = journaltest.StartControl(t, k, dir, func(cfg *publish.Config) { cfg.NewEpoch = true })
@@ -225,7 +225,7 @@ func TestEdgeWaitsForSnapshotOfEpoch(t *testing.T) {
 func TestRepairedSnapshotReportsWholeView(t *testing.T) {
 	k, dir := journaltest.NewKeys(t), t.TempDir()
 	c := journaltest.StartControl(t, k, dir, nil)
-	old := c.List(t, "n777.example", "n778.example")
+	old := c.PublishList(t, "n777.example", "n778.example")
 	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
 	e.Reaches(t, old.Version)
 	e.Reaches(t, c.MustCompact(t).Version)
@@ -258,19 +258,19 @@ func TestDamagedSnapshotIsFetchedAgain(t *testing.T) {
 	for i := range 2000 {
 		changes = append(changes, journaltest.Block(fmt.Sprintf("n%d.example", i)))
 	}
-	c.Push(t, k.Set(t, "many", changes...))
+	c.Push(t, k.ChangeSet(t, "many", changes...))
 	if _, err := c.Compact(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
-	r := c.Push(t, k.Set(t, "after", journaltest.Block("after.example")))
+	r := c.Push(t, k.ChangeSet(t, "after", journaltest.Block("after.example")))
 	e.Reaches(t, r.Version)
 	e.Stop()
 	damageSnapshot(t, filepath.Join(dir, "e"), "n777")
 	e = journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
 	journaltest.WaitFor(t, "the snapshot to be repaired", func() bool { return journaltest.Judge(t, e.Set().View(), "n777.example") == blocklist.BlockedBy })
 	journaltest.WantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
-	r = c.Push(t, k.Set(t, "last", journaltest.Block("last.example")))
+	r = c.Push(t, k.ChangeSet(t, "last", journaltest.Block("last.example")))
 	e.Reaches(t, r.Version)
 	e.Stop()
 	e = journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.Offline{}, journal.Node{ID: "e"})

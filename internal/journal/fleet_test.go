@@ -66,7 +66,7 @@ func TestTwoHundredEdgesFollow(t *testing.T) {
 	}
 	var last uint64
 	for i := range pushes {
-		r := c.Push(t, k.Set(t, fmt.Sprint("push", i), journaltest.Block(fmt.Sprintf("n%d.example", i))))
+		r := c.Push(t, k.ChangeSet(t, fmt.Sprint("push", i), journaltest.Block(fmt.Sprintf("n%d.example", i))))
 		mu.Lock()
 		kept[r.Version] = time.Now()
 		mu.Unlock()

@@ -13,9 +13,9 @@ import (
 
 // FolderCopy is the content of a copy of a follower's folder. Control recovers from it the records that its own journal lost. It is not changed after ReadFolder.
 type FolderCopy struct {
-	Last       *State // the state that the follower had in force last
+	Last       *State // the newest state that the files of the copy contain
 	Incomplete bool   // the folder lacks a snapshot that Last needs
-	Lost       uint64 // a later version that was in force in the folder, whose records it lost; 0 for none
+	Lost       uint64 // a later version that the follower had in force, but whose records the copy lacks; 0 for none
 	Damage     error  // why a part of the folder could not be read; nil if all could
 
 	disk     *disk
@@ -79,8 +79,8 @@ func (c *FolderCopy) HashOf(version uint64) string {
 // ObjectPath returns the path of the file of a snapshot's object, which may not exist.
 func (c *FolderCopy) ObjectPath(name string) string { return c.disk.path(name) }
 
-// Adopt replaces the follower's state by the state of a copy, and the records after it. sequence returns the stream sequence of a version. It must be called
-// after Start and before Run.
+// Adopt replaces the follower's files and state by those of a copy: its snapshot, and the records after the snapshot. sequence returns the stream sequence of a
+// version. Adopt must be called after Start and before Run; it calls Start again.
 func (f *Follower) Adopt(copied *FolderCopy, sequence func(version uint64) uint64) error {
 	for _, name := range copied.snapshot.Names() {
 		if err := copyFile(copied.disk.path(name), f.disk.path(name)); err != nil {

@@ -17,7 +17,7 @@ func TestForkIsDetectedBehindGap(t *testing.T) {
 	k, dir := journaltest.NewKeys(t), t.TempDir()
 	c, _, _ := journaltest.ControlWithBackup(t, k, dir)
 	journaltest.CopyTree(t, filepath.Join(dir, "e"), filepath.Join(dir, "same"))
-	c.Push(t, k.Set(t, "three", journaltest.Block("three.example")))
+	c.Push(t, k.ChangeSet(t, "three", journaltest.Block("three.example")))
 	s, err := c.Compact(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -215,8 +215,8 @@ func TestAddedSignatureIsRefused(t *testing.T) {
 	k, dir := journaltest.NewKeys(t), t.TempDir()
 	c := journaltest.StartControl(t, k, dir, nil)
 	at := c.State().Version
-	c.Push(t, k.Set(t, "next", journaltest.Block("next.example")))
-	last := c.Push(t, k.Set(t, "after", journaltest.Block("after.example")))
+	c.Push(t, k.ChangeSet(t, "next", journaltest.Block("next.example")))
+	last := c.Push(t, k.ChangeSet(t, "after", journaltest.Block("after.example")))
 	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), alteringSource{journaltest.FromStream(c, "e"), at + 1, new(atomic.Int32)}, journal.Node{ID: "e"})
 	e.Reaches(t, last.Version)
 	journaltest.WantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
@@ -282,7 +282,7 @@ func TestForgedRecordsAreRefused(t *testing.T) {
 	k, dir := journaltest.NewKeys(t), t.TempDir()
 	c := journaltest.StartControl(t, k, dir, nil)
 	for i := range 3 {
-		c.Push(t, k.Set(t, fmt.Sprint("before", i), journaltest.Block(fmt.Sprintf("before%d.example", i))))
+		c.Push(t, k.ChangeSet(t, fmt.Sprint("before", i), journaltest.Block(fmt.Sprintf("before%d.example", i))))
 	}
 	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
 	at := c.State().Version
@@ -296,8 +296,8 @@ func TestForgedRecordsAreRefused(t *testing.T) {
 		}
 		others = append(others, data)
 	}
-	c.Push(t, k.Set(t, "next", journaltest.Block("next.example")))
-	last := c.Push(t, k.Set(t, "after", journaltest.Block("after.example")))
+	c.Push(t, k.ChangeSet(t, "next", journaltest.Block("next.example")))
+	last := c.Push(t, k.ChangeSet(t, "after", journaltest.Block("after.example")))
 	genuine, err := c.Record(t.Context(), at+1)
 	if err != nil {
 		t.Fatal(err)
@@ -361,7 +361,7 @@ func TestThresholdRequiresTwoKeys(t *testing.T) {
 	k.Ring.Threshold = signing.Threshold{Changes: 1, Keys: 2}
 	k.Seal(t)
 	c := journaltest.StartControl(t, k, dir, nil)
-	c.Push(t, k.Set(t, "small", journaltest.Block("one.example")))
+	c.Push(t, k.ChangeSet(t, "small", journaltest.Block("one.example")))
 	payload, err := journal.Encode(&journal.ChangeSet{ID: "large", Time: time.Now().Unix()}, []journal.Change{journaltest.Block("a.example"), journaltest.Block("b.example")})
 	if err != nil {
 		t.Fatal(err)
@@ -381,7 +381,7 @@ func TestControlAndRootKeysAreReplaced(t *testing.T) {
 	k, dir := journaltest.NewKeys(t), t.TempDir()
 	c := journaltest.StartControl(t, k, dir, nil)
 	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
-	c.Push(t, k.Set(t, "before", journaltest.Block("before.example")))
+	c.Push(t, k.ChangeSet(t, "before", journaltest.Block("before.example")))
 	c.Stop()
 	next := journaltest.Key(t, "control2")
 	root := journaltest.Key(t, "root2")
@@ -392,7 +392,7 @@ func TestControlAndRootKeysAreReplaced(t *testing.T) {
 	k.Control = next
 	c.Stop()
 	c = journaltest.StartControl(t, k, dir, nil)
-	r := c.Push(t, k.Set(t, "after", journaltest.Block("after.example")))
+	r := c.Push(t, k.ChangeSet(t, "after", journaltest.Block("after.example")))
 	e.Stop()
 	e = journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
 	e.Reaches(t, r.Version)

@@ -26,14 +26,14 @@ func TestPushReachesEveryEdge(t *testing.T) {
 		}
 		journaltest.WantVerdict(t, c.State().View(), name, want)
 	}
-	r := c.Push(t, k.Set(t, "one", journaltest.Block("bad.example")))
+	r := c.Push(t, k.ChangeSet(t, "one", journaltest.Block("bad.example")))
 	all(r.Version, "www.bad.example", blocklist.BlockedBy)
-	r = c.Push(t, k.Set(t, "two", journal.Change{Do: journal.Allow, Name: "good.bad.example", Scope: "exact"}))
+	r = c.Push(t, k.ChangeSet(t, "two", journal.Change{Do: journal.Allow, Name: "good.bad.example", Scope: "exact"}))
 	all(r.Version, "good.bad.example", blocklist.Allowed)
-	r = c.Push(t, k.Set(t, "three", journal.Change{Do: journal.Withdraw, Name: "bad.example"}, journal.Change{Do: journal.Withdraw, Name: "good.bad.example"}))
+	r = c.Push(t, k.ChangeSet(t, "three", journal.Change{Do: journal.Withdraw, Name: "bad.example"}, journal.Change{Do: journal.Withdraw, Name: "good.bad.example"}))
 	all(r.Version, "www.bad.example", blocklist.Pass)
 
-	r = c.Push(t, k.Set(t, "four", journal.Change{Do: journal.Block, Name: "fr.example", Countries: []string{"FR"}}, journaltest.Block("all.example")))
+	r = c.Push(t, k.ChangeSet(t, "four", journal.Change{Do: journal.Block, Name: "fr.example", Countries: []string{"FR"}}, journaltest.Block("all.example")))
 	all(r.Version, "all.example", blocklist.BlockedBy)
 	journaltest.WantVerdict(t, edges["stream"].Set().View(), "fr.example", blocklist.BlockedBy)
 	journaltest.WantVerdict(t, edges["http"].Set().View(), "fr.example", blocklist.Pass)

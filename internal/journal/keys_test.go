@@ -22,7 +22,7 @@ func TestExpiredKeyCannotBackdate(t *testing.T) {
 	k.Seal(t)
 	c := journaltest.StartControl(t, k, dir, nil)
 	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
-	r := c.Push(t, k.Set(t, "one", journaltest.Block("one.example")))
+	r := c.Push(t, k.ChangeSet(t, "one", journaltest.Block("one.example")))
 	e.Reaches(t, r.Version)
 	e.Stop()
 	kept := filepath.Join(dir, "kept")

@@ -24,16 +24,16 @@ func TestRecordsAfterLateSnapshotAreInForce(t *testing.T) {
 	}
 	k, dir := journaltest.NewKeys(t), t.TempDir()
 	c := journaltest.StartControl(t, k, dir, nil)
-	source := journaltest.SlowSource{Source: journaltest.FromStream(c, "e"), Let: make(chan struct{})}
+	source := journaltest.SlowSource{Source: journaltest.FromStream(c, "e"), Open: make(chan struct{})}
 	first := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), source.Source, journal.Node{ID: "e"})
 	first.Reaches(t, c.State().Version)
 	first.Stop()
 	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
 	whole := e.InForce()
-	load := c.List(t, "listed.example")
+	load := c.PublishList(t, "listed.example")
 	var last uint64
 	for i := range 2100 {
-		last = c.Push(t, k.Set(t, fmt.Sprint("set", i), journaltest.Block(fmt.Sprintf("n%d.example", i)))).Version
+		last = c.Push(t, k.ChangeSet(t, fmt.Sprint("set", i), journaltest.Block(fmt.Sprintf("n%d.example", i)))).Version
 	}
 	journaltest.WaitFor(t, "more records than may wait", func() bool { return strings.Contains(e.Health().Problem, "records wait for it") })
 	if v := e.State().Version; v <= load.Version+1900 {
@@ -43,7 +43,7 @@ func TestRecordsAfterLateSnapshotAreInForce(t *testing.T) {
 		t.Errorf("version %d is reported as in force, but the snapshot of version %d was not fetched", v, load.Version)
 	}
 	journaltest.WantVerdict(t, e.Set().View(), "n1.example", blocklist.BlockedBy) // pushed changes do not wait for the snapshot
-	close(source.Let)
+	close(source.Open)
 	e.Reaches(t, last)
 	for _, name := range []string{"listed.example", "n0.example", "n2099.example"} {
 		journaltest.WantVerdict(t, e.Set().View(), name, blocklist.BlockedBy)

@@ -23,7 +23,7 @@ import (
 func TestEdgesFollowMirrorFolder(t *testing.T) {
 	k, dir := journaltest.NewKeys(t), t.TempDir()
 	c := journaltest.StartControl(t, k, dir, nil)
-	first := c.Push(t, k.Set(t, "one", journaltest.Block("one.example")))
+	first := c.Push(t, k.ChangeSet(t, "one", journaltest.Block("one.example")))
 	folder, err := mirror.NewFolder(filepath.Join(dir, "www"))
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +37,7 @@ func TestEdgesFollowMirrorFolder(t *testing.T) {
 	}
 	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), client, journal.Node{ID: "e"})
 	e.Reaches(t, first.Version)
-	r := c.Push(t, k.Set(t, "two", journaltest.Block("two.example")))
+	r := c.Push(t, k.ChangeSet(t, "two", journaltest.Block("two.example")))
 	e.Reaches(t, r.Version)
 	journaltest.WantVerdict(t, e.Set().View(), "two.example", blocklist.BlockedBy)
 	if r, err = c.Compact(t.Context()); err != nil {
@@ -69,14 +69,14 @@ func TestMirrorFolderFollowsNewEpoch(t *testing.T) {
 			return err == nil && h.Version == version
 		})
 	}
-	r := c.Push(t, k.Set(t, "one", journaltest.Block("one.example")))
+	r := c.Push(t, k.ChangeSet(t, "one", journaltest.Block("one.example")))
 	reaches(r.Version)
 	c.Stop()
 	c = journaltest.StartControl(t, k, dir, func(cfg *publish.Config) {
 		cfg.NewEpoch, cfg.Above = true, func() uint64 { return r.Version + 10 }
 	})
 	c.MustCompact(t)
-	r = c.Push(t, k.Set(t, "two", journaltest.Block("two.example")))
+	r = c.Push(t, k.ChangeSet(t, "two", journaltest.Block("two.example")))
 	reaches(r.Version)
 }
 
@@ -111,7 +111,7 @@ func TestSlowReadersAreDisconnected(t *testing.T) {
 		change.Reason = strings.Repeat("because ", 10)
 		changes = append(changes, change)
 	}
-	r := c.Push(t, k.Set(t, "many", changes...))
+	r := c.Push(t, k.ChangeSet(t, "many", changes...))
 	_, s := c.SnapshotOf(t, c.MustCompact(t).Version)
 	h := mirror.NewHandler(c, func(*http.Request, []byte) error { return nil })
 	record := fmt.Sprint("/records/", r.Version)

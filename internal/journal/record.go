@@ -103,7 +103,7 @@ var (
 	ErrGap      = errors.New("a record is missing")
 	ErrFork     = errors.New("the journal has another history: was control restored from an older backup?")
 	ErrRollback = errors.New("older than the state in force")
-	ErrLost     = stream.ErrLost // a record that the journal held once and lost
+	ErrLost     = stream.ErrLost // stream.ErrLost, for packages that do not import stream
 )
 
 // MaxScoped bounds the number of scoped changes, because every snapshot record holds them.

@@ -58,7 +58,7 @@ func TestReportClearsUnreachableControl(t *testing.T) {
 	k, dir := journaltest.NewKeys(t), t.TempDir()
 	c := journaltest.StartControl(t, k, filepath.Join(dir, "c"), nil)
 	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
-	e.Reaches(t, c.Push(t, k.Set(t, "one", journaltest.Block("one.example"))).Version)
+	e.Reaches(t, c.Push(t, k.ChangeSet(t, "one", journaltest.Block("one.example"))).Version)
 	e.Stop()
 	c.Stop()
 	synctest.Test(t, func(t *testing.T) {
@@ -109,7 +109,7 @@ func TestReportNamesOnlyCurrentProblem(t *testing.T) {
 	k, dir := journaltest.NewKeys(t), t.TempDir()
 	c := journaltest.StartControl(t, k, filepath.Join(dir, "c"), nil)
 	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e", Country: "FR", Operator: "isp"})
-	e.Reaches(t, c.Push(t, k.Set(t, "one", journaltest.Block("one.example"))).Version)
+	e.Reaches(t, c.Push(t, k.ChangeSet(t, "one", journaltest.Block("one.example"))).Version)
 	journaltest.WaitFor(t, "a problem to be reported", func() bool { // a heartbeat that was on its way may end it at once
 		e.SetProblem("the network is away")
 		return e.Health().Problem != ""

@@ -293,7 +293,7 @@ func (st *State) Verify() error { return setfile.Verify(st.base) }
 // maxScopedBytes bounds the encoded scoped changes, because every snapshot record holds them.
 const maxScopedBytes = 1 << 20
 
-// CheckAppend returns an error if a follower would refuse the record after this state.
+// CheckAppend returns an error if a follower would refuse the record after this state, or if the record would make the scoped changes larger than maxScopedBytes.
 func (st *State) CheckAppend(data []byte, trust []signing.PublicKey) error {
 	c, err := st.check(data, trust)
 	if err != nil || c.Kind != RecordChanges && c.Kind != RecordAdvance {

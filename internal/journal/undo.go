@@ -12,7 +12,8 @@ type UndoPlan struct {
 const maxSkipped = 1000
 
 // Undoer finds the changes that undo one change set: it follows the operators' claims about the names of the change set through the journal. Its owner calls AddName
-// for each name of the change set, then ApplyChange and ApplyAdvance for the records of the whole journal, in order, and then Plan.
+// for each name of the change set, then ApplyChange and ApplyAdvance for the records of the whole journal, in order, and then Plan. An
+// Undoer must not be used concurrently.
 type Undoer struct {
 	id     string
 	record *Record // that published the change set
@@ -33,10 +34,10 @@ func NewUndoer(id string, r *Record) *Undoer {
 	return &Undoer{id: id, record: r, names: map[string]*undoneName{}, staged: map[string][]*undoneName{}}
 }
 
-// AddName adds the name of a change of the change set that was applied.
+// AddName adds a name that the change set changes. Changes that a guard refused are not added.
 func (u *Undoer) AddName(name string) { u.names[name] = &undoneName{} }
 
-// ApplyChange applies a change that was applied, of the change set that a record published.
+// ApplyChange applies a change of set, which r published. It must not be called for a change that a guard refused.
 func (u *Undoer) ApplyChange(r *Record, set *ChangeSet, c Change) {
 	n := u.names[c.Name]
 	if n == nil || c.Source != "" {

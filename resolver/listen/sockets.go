@@ -106,8 +106,8 @@ func bound[T io.Closer](b Binder, name string, addr netip.AddrPort, open func(*o
 	return socket, err
 }
 
-// isAt reports whether a socket is bound to an address, and receives what any client sends there: it is no connection, and a TCP socket listens. A port of 0 is
-// every port.
+// isAt reports whether a socket is bound to an address and can serve any client there: a TCP socket must listen, and a UDP socket must not be connected to a peer.
+// Port 0 matches every port.
 func isAt(socket any, addr netip.AddrPort) bool {
 	var local netip.AddrPort
 	switch s := socket.(type) {

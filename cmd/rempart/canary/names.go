@@ -34,7 +34,7 @@ const (
 
 func newNames(p *plan, set *blocklist.Set) (*names, error) {
 	if len(p.blocked)+len(p.passed)+p.popular == 0 && (set == nil || p.listed == 0) {
-		return nil, errors.New("the canary file names nothing to ask: write names (blocked, passed) or a number of popular names; listed names need REMPART_CONTROL")
+		return nil, errors.New("the canary file has no name to ask for: add names to blocked or passed, or set popular; listed has an effect with REMPART_CONTROL only")
 	}
 	n := &names{plan: p, set: set}
 	enough := errors.New("enough")

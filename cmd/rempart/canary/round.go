@@ -140,7 +140,8 @@ type runner struct {
 	version func(ctx context.Context, url string) (float64, error) // of a node's set
 }
 
-// round asks every node over every transport, and reports whether every answer was right.
+// round asks every node over every transport. It returns true if every answer was right, no two answers differ, and no version is old or unknown. It returns false
+// if there is no name to ask for.
 func (r *runner) round(ctx context.Context) (bool, error) {
 	questions, err := r.names.next(time.Now())
 	if err != nil {
@@ -201,7 +202,7 @@ func (r *runner) askAll(ctx context.Context, a *asker, questions []question, sai
 		}
 		if v == none {
 			silent++
-			r.log.Warn("a node does not answer", "node", a.node, "transport", a.transport, "name", wire.Text(q.name), "error", err)
+			r.log.Warn("a node does not answer, or answers with an error", "node", a.node, "transport", a.transport, "name", wire.Text(q.name), "error", err)
 			continue
 		}
 		if v != want {

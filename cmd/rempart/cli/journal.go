@@ -16,9 +16,9 @@ const (
 	journalPause    = 5 * time.Second        // without another attempt, after a record that took longer
 )
 
-var errJournalStuck = errors.New("the journal takes no records at the moment")
+var errJournalStuck = errors.New("it accepts no records at the moment")
 
-// boundedJournal bounds the time that a record takes: a journal that hangs must not keep the server from starting, answering or ending.
+// boundedJournal bounds the time that a record takes: a journal of systemd that hangs must not keep the server from starting, answering or ending.
 type boundedJournal struct {
 	send sendJournal
 	free chan struct{} // holds a token while no record is being sent
@@ -46,7 +46,7 @@ func (b *boundedJournal) Send(message string, priority journal.Priority, fields 
 		return b.stuck()
 	}
 	sent := make(chan error, 1)
-	go func() { // outlives Send if the journal hangs: one goroutine at most does
+	go func() { // If the journal hangs, this goroutine continues after Send has returned; free allows one such goroutine.
 		sent <- b.send(message, priority, fields)
 		b.free <- struct{}{}
 	}()

@@ -29,7 +29,7 @@ func TestStuckJournalDelaysNobody(t *testing.T) {
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("100 records took %v", took)
 		}
-		if n := bytes.Count(other.Bytes(), []byte("(not in the journal: the journal takes no records at the moment)\n")); n != 100 {
+		if n := bytes.Count(other.Bytes(), []byte("(not in systemd's journal: it accepts no records at the moment)\n")); n != 100 {
 			t.Errorf("%d records were written to standard error, want 100", n)
 		}
 		close(hang)

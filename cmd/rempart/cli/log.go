@@ -72,7 +72,7 @@ func (h *journalHandler) Handle(ctx context.Context, r slog.Record) error {
 	})
 	message := config.Redact(strings.TrimSpace(r.Message + " " + attributes))
 	if sent := h.send(message, priorityOf(r.Level), fields); sent != nil {
-		_, lost := fmt.Fprintf(h.other, "%s %s (not in the journal: %v)\n", r.Level, message, sent)
+		_, lost := fmt.Fprintf(h.other, "%s %s (not in systemd's journal: %v)\n", r.Level, message, sent)
 		err = errors.Join(err, lost)
 	}
 	return err

@@ -54,7 +54,7 @@ func TestRecordsAreWrittenWithoutJournal(t *testing.T) {
 	var other bytes.Buffer
 	log := slog.New(newJournalHandler(func(string, journal.Priority, map[string]string) error { return errors.New("refused") }, &other))
 	log.Warn("a list could not be fetched", "list", "https://lists.example/a\nb")
-	if want := `WARN a list could not be fetched list="https://lists.example/a\nb" (not in the journal: refused)`; strings.TrimSpace(other.String()) != want {
+	if want := `WARN a list could not be fetched list="https://lists.example/a\nb" (not in systemd's journal: refused)`; strings.TrimSpace(other.String()) != want {
 		t.Errorf("written: %s, want %s", other.String(), want)
 	}
 }

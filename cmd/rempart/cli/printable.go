@@ -40,10 +40,11 @@ func (p plain) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// JSON returns an encoder that writes to w without the control characters that JSON leaves in strings: DEL and those from U+0080 to U+009F are written as \u007f is.
+// JSON returns an encoder that writes to w. It escapes the control characters that encoding/json leaves in strings: DEL and U+0080 to U+009F become \u007f, \u0080
+// and so on.
 func JSON(w io.Writer) *json.Encoder { return json.NewEncoder(plainJSON{w}) }
 
-// plainJSON gets whole values.
+// plainJSON escapes these characters. Each call of Write must get whole values, as json.Encoder passes them.
 type plainJSON struct{ w io.Writer }
 
 func (p plainJSON) Write(text []byte) (int, error) {

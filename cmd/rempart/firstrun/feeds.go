@@ -32,7 +32,7 @@ func newCatalogue(text string) catalogue {
 	return catalogue{parts[0], parts[1:]}
 }
 
-// chosenIn returns the choice that the text of a feeds file shows, as choose reads it.
+// chosenIn returns the feeds that are in the text of a feeds file, in the notation that choose reads.
 func (c catalogue) chosenIn(text string) string {
 	var numbers []string
 	for i, feed := range c.feeds {

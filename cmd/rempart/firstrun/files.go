@@ -28,8 +28,8 @@ const (
 	writtenMark = "# \"rempart setup\" wrote this file, and replaces it without a question unless somebody changes it. Checksum of the lines below: "
 )
 
-// recall makes the values in the files of an earlier setup, or of a person, the defaults of the questions, except where a flag was given. The values of a
-// package are no answers.
+// recall reads the files of an earlier setup or of a person. Their values are the defaults of the questions and of --listen, except where a flag was given.
+// Settings that nobody changed since a package installed them, and settings that cannot be parsed, give no defaults.
 func (s *session) recall() error {
 	text, err := s.read(settingsFile)
 	if err != nil {
@@ -99,8 +99,8 @@ func (s *session) writeFiles(p plan) error {
 	return s.replace(settingsFile, marked(settings), "listen", "page", "upstreams") // last: it names the others
 }
 
-// replace writes a file. One that somebody changed is replaced after a question, or with --force. With --yes only, it stays, and flags that set its values are an
-// error.
+// replace writes a file. If somebody changed the present file, replace asks first; with --yes it keeps the file, or replaces it with --force. An error is returned
+// if the file stays and one of flags was given.
 func (s *session) replace(name, text string, flags ...string) error {
 	before, err := s.read(name)
 	if err != nil {
@@ -112,13 +112,13 @@ func (s *session) replace(name, text string, flags ...string) error {
 	old := s.unused(name + ".old")
 	yes := s.force
 	if !s.yes {
-		if yes, err = s.confirm(fmt.Sprintf("%s exists, and was changed. Replace it, and keep it as %s?", s.file(name), old), false); err != nil {
+		if yes, err = s.confirm(fmt.Sprintf("%s was changed since setup wrote it. Replace it, and keep the present file as %s?", s.file(name), s.file(old)), false); err != nil {
 			return err
 		}
 	}
 	if !yes {
 		if i := slices.IndexFunc(flags, s.given); s.yes && i >= 0 {
-			return fmt.Errorf("--%s has no effect, because %s was changed by hand: change it there, or add --force, which keeps it as %s", flags[i], s.file(name), old)
+			return fmt.Errorf("--%s cannot take effect, because somebody changed %s: edit that file, or add --force, which replaces the file and keeps the present one as %s", flags[i], s.file(name), s.file(old))
 		}
 		s.say("%s stays as it is, because somebody changed it", s.file(name))
 		return nil

@@ -34,7 +34,7 @@ func Command() *cobra.Command {
 	o := options{}
 	cmd := &cobra.Command{
 		Use: "setup", Short: "Set up a household's server: questions, files, start, proof", Args: cli.NoArgs,
-		Long: `Set up Rempart as the DNS server of a home network. It shows which program uses port 53, asks for the address of the warning page, the resolvers and the lists, writes
+		Long: `Set up Rempart as the DNS server of a home network. It checks that no other program uses the addresses on which Rempart will answer, asks for the address of the warning page, the resolvers and the lists, writes
 the settings, starts the service, and proves with a query that a test name is blocked.
 
 Run again, it offers the earlier answers. It asks before it replaces a file that somebody changed, and keeps the old file beside the new one, with ".old" behind its name
@@ -83,7 +83,7 @@ func (s *session) run(ctx context.Context) (err error) {
 	}
 	var addrs config.Addrs
 	if err := addrs.UnmarshalText([]byte(s.listen)); err != nil || len(addrs) == 0 {
-		return fmt.Errorf("--listen %q: write addresses such as :53 or 192.168.1.2:53, separated by commas", s.listen)
+		return fmt.Errorf("the addresses %q (--listen, or REMPART_LISTEN in %s): write addresses such as :53 or 192.168.1.2:53, separated by commas", s.listen, s.file(settingsFile))
 	}
 	frees := false
 	if !s.noStart {
@@ -130,7 +130,8 @@ func (s *session) proveStart(ctx context.Context, at string) error {
 	return nil
 }
 
-// askForPort shows which program uses one of the addresses, and reports whether systemd-resolved is to leave its port.
+// askForPort returns an error if a program other than systemd-resolved uses one of the addresses. If systemd-resolved does, it asks whether to turn the stub resolver
+// off, and reports the answer.
 func (s *session) askForPort(addrs []netip.AddrPort) (frees bool, err error) {
 	owners, err := s.system.ownersOf(addrs)
 	if err != nil || len(owners) == 0 {
@@ -138,7 +139,7 @@ func (s *session) askForPort(addrs []netip.AddrPort) (frees bool, err error) {
 	}
 	for _, name := range owners {
 		if !strings.HasPrefix(name, "systemd-resolve") {
-			return false, fmt.Errorf("an address of %s is used by %s: stop that program, or choose other addresses with --listen", s.listen, name)
+			return false, fmt.Errorf("%s uses an address on which Rempart would answer (--listen %s): stop that program, or choose other addresses with --listen", name, s.listen)
 		}
 	}
 	s.say("systemd-resolved uses port 53 of this machine (127.0.0.53), for its stub resolver.")

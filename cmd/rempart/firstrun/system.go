@@ -64,7 +64,7 @@ func (s system) ownersOf(addrs []netip.AddrPort) ([]string, error) {
 	return m.Holders(taken).Others, nil
 }
 
-// collide reports whether two sockets of one port may not have these addresses. A socket of all IPv6 addresses often has all IPv4 addresses too.
+// collide reports whether sockets with the same port cannot be bound to both addresses. A socket of all IPv6 addresses often receives IPv4 as well.
 func collide(a, b netip.Addr) bool {
 	all := func(one, other netip.Addr) bool { return one.IsUnspecified() && (one.Is6() || other.Is4()) }
 	return a == b || all(a, b) || all(b, a)

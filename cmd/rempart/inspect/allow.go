@@ -44,7 +44,7 @@ Exit code: 0 once every name passes, 1 if one is still blocked, 2 on an error.`,
 			for _, n := range names {
 				name, _, err := format.Indicator(n)
 				if err != nil {
-					return fmt.Errorf("%s: it is not a name that can be allowed: %w; nothing was added", n, format.Explain(err))
+					return fmt.Errorf("%s cannot be allowed: %w; nothing was added", n, format.Explain(err))
 				}
 				texts = append(texts, blocklist.NameText(name))
 			}

@@ -79,7 +79,7 @@ func (in *inspection) feedsTable(out io.Writer, now time.Time) error {
 	}
 	fmt.Fprintf(&b, "%s, version %d\n", report.Count(in.status.Names, "name"), in.status.Version)
 	if in.Config.Control != "" {
-		fmt.Fprintln(&b, "these are the lists of this server alone; \"rempart status\" shows the set that arrives from control")
+		fmt.Fprintln(&b, "these lists apply to this server only; all other names arrive from control: \"rempart status\" shows the whole set")
 	}
 	_, err := io.WriteString(cli.Plain(out), b.String())
 	return err

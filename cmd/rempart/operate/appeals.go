@@ -21,7 +21,7 @@ func appealsCommand() *cobra.Command {
 	var state string
 	var limit int
 	cmd := &cobra.Command{
-		Use: "appeals", Short: "List the public's requests for a review of a block, the oldest first", Args: cli.NoArgs,
+		Use: "appeals", Short: "List the public's requests for a review of a block, the oldest first",
 		Long: `List the appeals: requests of the public for a review of a block. With --state open, list the appeals that wait for a decision; with --state second,
 the appeals whose decision a second person must confirm. With --lists, show instead for each list how many appeals against its blocks were upheld: a list with
 many is often wrong.

@@ -19,7 +19,7 @@ import (
 func nodesCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "nodes", Short: "Show the state of every server", Args: cli.NoArgs,
+		Use: "nodes", Short: "Show the state of every server",
 		Long: `Show the version that is in force on each server that follows this control, and the time since the last report of a server that stopped reporting.
 ` + apiHelp + `
 

@@ -22,7 +22,7 @@ type Control struct {
 	Stop func() // ends it, and closes its stream
 }
 
-// OpenControl returns a control that does not run yet, and a function that closes its stream.
+// OpenControl returns a control after Start and before Run, and a function that closes its stream.
 func OpenControl(t testing.TB, k *Keys, dir string, change func(*publish.Config)) (c *publish.Control, end func()) {
 	t.Helper()
 	s, err := stream.Open(t.Context(), stream.Config{Dir: filepath.Join(dir, "nats"), Log: Logs(t)})
@@ -73,8 +73,8 @@ func (c *Control) Push(t testing.TB, body []byte) publish.Receipt {
 	return c.MustPublish(t, publish.Draft{Kind: journal.RecordChanges, By: "desk", Body: body})
 }
 
-// List publishes the names of a list as a snapshot, and waits until the snapshot is in force at control.
-func (c *Control) List(t *testing.T, names ...string) publish.Receipt {
+// PublishList publishes the names of a list as a snapshot, and waits until the snapshot is in force at control.
+func (c *Control) PublishList(t *testing.T, names ...string) publish.Receipt {
 	t.Helper()
 	r, err := c.PublishSnapshot(t.Context(), publish.SnapshotDraft{By: "lists", Compile: func(w io.Writer, st *journal.State) error {
 		b := blocklist.NewBuilder()
@@ -134,8 +134,8 @@ func (c *Control) DeleteObjects(t *testing.T, version uint64) {
 	}
 }
 
-// Large publishes a large change set, and calls meanwhile while its snapshot is compiled.
-func (c *Control) Large(t *testing.T, k *Keys, id string, meanwhile func(), changes ...journal.Change) publish.Receipt {
+// PushLarge publishes a large change set, and calls meanwhile while its snapshot is compiled.
+func (c *Control) PushLarge(t *testing.T, k *Keys, id string, meanwhile func(), changes ...journal.Change) publish.Receipt {
 	t.Helper()
 	set := &journal.ChangeSet{ID: id, Time: time.Now().Unix()}
 	payload, err := journal.Encode(set, changes)

@@ -64,7 +64,7 @@ func WantVerdict(t testing.TB, v *blocklist.View, name string, want blocklist.Ac
 	}
 }
 
-// ControlWithStoppedEdge returns a control in dir. A stopped edge in the folder e has everything in force that was published so far.
+// ControlWithStoppedEdge returns a control in dir. A stopped edge in dir/e has everything in force that was published so far.
 func ControlWithStoppedEdge(t *testing.T, k *Keys, dir string) *Control {
 	t.Helper()
 	c := StartControl(t, k, dir, nil)
@@ -79,11 +79,11 @@ func ControlWithStoppedEdge(t *testing.T, k *Keys, dir string) *Control {
 func ControlWithBackup(t *testing.T, k *Keys, dir string) (*Control, *Edge, publish.Receipt) {
 	t.Helper()
 	c := StartControl(t, k, filepath.Join(dir, "c"), nil)
-	c.Push(t, k.Set(t, "one", Block("one.example")))
+	c.Push(t, k.ChangeSet(t, "one", Block("one.example")))
 	c.Stop()
 	CopyTree(t, filepath.Join(dir, "c"), filepath.Join(dir, "backup"))
 	c = StartControl(t, k, filepath.Join(dir, "c"), nil)
-	r := c.Push(t, k.Set(t, "two", Block("two.example")))
+	r := c.Push(t, k.ChangeSet(t, "two", Block("two.example")))
 	e := StartEdge(t, k, filepath.Join(dir, "e"), FromStream(c, "e"), journal.Node{ID: "e"})
 	e.Reaches(t, r.Version)
 	e.Stop()

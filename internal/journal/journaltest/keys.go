@@ -54,8 +54,8 @@ func (k *Keys) Seal(t testing.TB) {
 // Trust returns the root keys that a follower trusts.
 func (k *Keys) Trust() []signing.PublicKey { return []signing.PublicKey{k.Root.PublicKey} }
 
-// Set returns a change set that the author signed.
-func (k *Keys) Set(t testing.TB, id string, changes ...journal.Change) []byte {
+// ChangeSet returns a change set that the author signed.
+func (k *Keys) ChangeSet(t testing.TB, id string, changes ...journal.Change) []byte {
 	t.Helper()
 	payload, err := journal.Encode(&journal.ChangeSet{ID: id, Time: time.Now().Unix()}, changes)
 	if err != nil {

@@ -76,16 +76,16 @@ func (s *Tap) Consumer(t testing.TB) (c journal.Consumer) {
 	return c
 }
 
-// SlowSource is a source whose objects wait until its channel is closed.
+// SlowSource delays the objects of a source until Open is closed.
 type SlowSource struct {
 	journal.Source
-	Let chan struct{}
+	Open chan struct{}
 }
 
 // Object implements journal.Source.
 func (s SlowSource) Object(ctx context.Context, name string) (io.ReadCloser, error) {
 	select {
-	case <-s.Let:
+	case <-s.Open:
 		return s.Source.Object(ctx, name)
 	case <-ctx.Done():
 		return nil, ctx.Err()

@@ -19,8 +19,8 @@ func TestOlderBackupIsDetected(t *testing.T) {
 	c.Stop()
 
 	c = journaltest.StartControl(t, k, filepath.Join(dir, "backup"), nil)
-	c.Push(t, k.Set(t, "three", journaltest.Block("three.example"))) // this change has the version of the lost change
-	c.Push(t, k.Set(t, "four", journaltest.Block("four.example")))
+	c.Push(t, k.ChangeSet(t, "three", journaltest.Block("three.example"))) // this change has the version of the lost change
+	c.Push(t, k.ChangeSet(t, "four", journaltest.Block("four.example")))
 	e = journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
 	journaltest.WaitFor(t, "a problem to be reported", func() bool { return e.Health().Problem != "" })
 	if v := e.State().Version; v != r.Version {
@@ -37,7 +37,7 @@ func TestOlderBackupIsDetected(t *testing.T) {
 	})
 	e = journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
 	e.Reaches(t, r.Version+1)
-	after := c.Push(t, k.Set(t, "five", journaltest.Block("five.example")))
+	after := c.Push(t, k.ChangeSet(t, "five", journaltest.Block("five.example")))
 	e.Reaches(t, after.Version)
 	journaltest.WantVerdict(t, e.Set().View(), "four.example", blocklist.BlockedBy)
 	journaltest.WantVerdict(t, e.Set().View(), "five.example", blocklist.BlockedBy)
@@ -71,7 +71,7 @@ func TestEdgesFollowControlWithWrongClock(t *testing.T) {
 		e.Stop()
 		e = journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
 		journaltest.WantVerdict(t, e.Set().View(), "wrong.example", blocklist.BlockedBy) // from disk, without control
-		r = c.Push(t, k.Set(t, "right", journaltest.Block("right.example")))
+		r = c.Push(t, k.ChangeSet(t, "right", journaltest.Block("right.example")))
 		e.Reaches(t, r.Version)
 		journaltest.WantVerdict(t, e.Set().View(), "right.example", blocklist.BlockedBy)
 	}
@@ -81,7 +81,7 @@ func TestEdgesFollowControlWithWrongClock(t *testing.T) {
 func TestRecoverAppendsRecordsOfEdge(t *testing.T) {
 	k, dir := journaltest.NewKeys(t), t.TempDir()
 	c := journaltest.StartControl(t, k, filepath.Join(dir, "c"), nil)
-	c.Push(t, k.Set(t, "one", journaltest.Block("one.example")))
+	c.Push(t, k.ChangeSet(t, "one", journaltest.Block("one.example")))
 	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
 	e.Reaches(t, c.State().Version)
 	c.Stop()
@@ -90,7 +90,7 @@ func TestRecoverAppendsRecordsOfEdge(t *testing.T) {
 	e.Stop()
 	e = journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
 	for _, id := range []string{"two", "three"} {
-		c.Push(t, k.Set(t, id, journaltest.Block(id+".example")))
+		c.Push(t, k.ChangeSet(t, id, journaltest.Block(id+".example")))
 	}
 	r, err := c.Compact(t.Context())
 	if err != nil {
@@ -110,7 +110,7 @@ func TestRecoverAppendsRecordsOfEdge(t *testing.T) {
 	fresh.Reaches(t, r.Version+1)
 	journaltest.WantVerdict(t, fresh.Set().View(), "three.example", blocklist.BlockedBy)
 	e = journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
-	after := c.Push(t, k.Set(t, "four", journaltest.Block("four.example")))
+	after := c.Push(t, k.ChangeSet(t, "four", journaltest.Block("four.example")))
 	e.Reaches(t, after.Version)
 	for _, name := range []string{"one", "two", "three", "four"} {
 		journaltest.WantVerdict(t, e.Set().View(), name+".example", blocklist.BlockedBy)

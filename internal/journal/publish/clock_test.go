@@ -17,14 +17,14 @@ import (
 func TestNothingIsSignedAfterClockLeap(t *testing.T) {
 	k := journaltest.NewKeys(t)
 	c := journaltest.StartControl(t, k, t.TempDir(), nil)
-	r := c.Push(t, k.Set(t, "before", journaltest.Block("before.example")))
+	r := c.Push(t, k.ChangeSet(t, "before", journaltest.Block("before.example")))
 	c.SetWall(func() time.Time { return time.Now().Add(30 * 24 * time.Hour) })
-	_, err := c.Publish(t.Context(), publish.Draft{Kind: journal.RecordChanges, By: "desk", Body: k.Set(t, "ahead", journaltest.Block("ahead.example"))})
+	_, err := c.Publish(t.Context(), publish.Draft{Kind: journal.RecordChanges, By: "desk", Body: k.ChangeSet(t, "ahead", journaltest.Block("ahead.example"))})
 	if err == nil || errors.Is(err, publish.ErrRefused) || !strings.Contains(err.Error(), "clock") { // not ErrRefused, because a repeated push may succeed
 		t.Errorf("push with the clock a month ahead: error %v, want one about the clock", err)
 	}
 	c.SetWall(nil)
-	if after := c.Push(t, k.Set(t, "ahead", journaltest.Block("ahead.example"))); after.Version != r.Version+1 {
+	if after := c.Push(t, k.ChangeSet(t, "ahead", journaltest.Block("ahead.example"))); after.Version != r.Version+1 {
 		t.Errorf("version %d after %d", after.Version, r.Version)
 	}
 }
@@ -56,7 +56,7 @@ func TestNewEpochCorrectsJournalAheadOfClock(t *testing.T) {
 	}
 	c.Stop()
 	c = journaltest.StartControl(t, k, filepath.Join(dir, "c"), nil)
-	_, err = c.Publish(t.Context(), publish.Draft{Kind: journal.RecordChanges, By: "desk", Body: k.Set(t, "late", journaltest.Block("late.example"))})
+	_, err = c.Publish(t.Context(), publish.Draft{Kind: journal.RecordChanges, By: "desk", Body: k.ChangeSet(t, "late", journaltest.Block("late.example"))})
 	if !errors.Is(err, publish.ErrRefused) || !strings.Contains(err.Error(), "--new-epoch") {
 		t.Errorf("push with the clock a month behind the journal: error %v", err)
 	}
@@ -74,7 +74,7 @@ func TestNewEpochCorrectsJournalAheadOfClock(t *testing.T) {
 	if at := time.UnixMilli(c.State().Time); time.Until(at) > time.Hour {
 		t.Errorf("the epoch begins at %v, want the correct time", at)
 	}
-	r = c.Push(t, k.Set(t, "right", journaltest.Block("right.example")))
+	r = c.Push(t, k.ChangeSet(t, "right", journaltest.Block("right.example")))
 	for _, e := range edges() {
 		e.Reaches(t, r.Version)
 		journaltest.WantVerdict(t, e.Set().View(), "right.example", blocklist.BlockedBy)

@@ -20,15 +20,15 @@ import (
 // Config configures a Control.
 type Config struct {
 	Stream   *stream.Stream
-	Key      *signing.SecretKey // must have the role control in the ring
-	Ring     []byte             // sealed key ring to put in force; ignored if the journal's ring is newer
-	Trust    []signing.PublicKey
-	Dir      string                                       // folder for the state in force and temporary files
-	Above    func() uint64                                // returns a version that the first version of the journal or of a new epoch must exceed; called when needed; may be nil
-	NewEpoch bool                                         // begin a new epoch with a version above Above, after the journal was restored from an older backup
-	Recover  string                                       // folder of a follower: records that it holds and the journal lacks are appended first; "" for none
-	First    func(w io.Writer, info blocklist.Info) error // compiles the first snapshot of an empty journal; nil: an empty snapshot
-	Changed  func(before, after *blocklist.View, e journal.Effect)
+	Key      *signing.SecretKey                                    // must have the role control in the ring
+	Ring     []byte                                                // sealed key ring to put in force; ignored if the journal's ring is newer
+	Trust    []signing.PublicKey                                   // root keys
+	Dir      string                                                // folder for the state in force and temporary files
+	Above    func() uint64                                         // returns a version that the first version of the journal or of a new epoch must exceed; called when needed; may be nil
+	NewEpoch bool                                                  // begin a new epoch with a version above Above, after the journal was restored from an older backup
+	Recover  string                                                // folder of a follower: records that it holds and the journal lacks are appended first; "" for none
+	First    func(w io.Writer, info blocklist.Info) error          // compiles the first snapshot of an empty journal; nil: an empty snapshot
+	Changed  func(before, after *blocklist.View, e journal.Effect) // called after each record was put in force, never concurrently; may be nil
 	Log      *slog.Logger
 
 	// Refuse returns an error that wraps ErrOlder while no record may be appended, or nil. It is called before each record except the first of an epoch and
@@ -38,9 +38,9 @@ type Config struct {
 	ScrubInterval time.Duration // time between two checks of the journal for lost records; 0: scrubEvery
 }
 
-// Control publishes a journal. It owns the stream, a follower that holds the state in force, and a publisher.
+// Control publishes a journal. It has a follower that holds the state in force, and a publisher. The caller opens Stream, and closes it after Run has returned.
 type Control struct {
-	*Publisher
+	*publisher
 	Stream     *stream.Stream
 	state      *journal.Follower
 	cfg        Config
@@ -52,7 +52,7 @@ type Control struct {
 	recovered []Recovered // records that this start recovered; constant after ready
 }
 
-// New checks the keys and returns a control that Start and Run start.
+// New checks the keys, and returns a Control. Call Start, and then Run.
 func New(cfg Config) (*Control, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -77,12 +77,12 @@ func New(cfg Config) (*Control, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Publisher = newPublisher(&cfg, c.state)
-	c.Publisher.damaged = c.Damaged
+	c.publisher = newPublisher(&cfg, c.state)
+	c.publisher.damaged = c.Damaged
 	return c, nil
 }
 
-// ErrOlder is returned if the journal ends before the version that is in force.
+// ErrOlder is wrapped by the error for a journal that ends before a version in force here or on a node, or that holds another record of such a version.
 var ErrOlder = errors.New("the journal is older than the version in force: was it restored from an older backup?")
 
 // Start puts the persisted state in force and determines the end of the journal.
@@ -130,7 +130,7 @@ func (c *Control) Run(ctx context.Context, ready func()) error {
 		close(c.ready)
 		g.Go(func() error { return c.scrub(ctx) })
 		ready()
-		return c.Publisher.Run(ctx)
+		return c.publisher.Run(ctx)
 	})
 	return g.Wait()
 }
@@ -159,7 +159,7 @@ func (c *Control) publishFirst(ctx context.Context) error {
 	case c.endVersion == 0:
 		version := max(st.Version, c.highestKnown()) + 1
 		info := blocklist.Info{Version: version, Created: time.Now()}
-		_, err = c.BeginEpoch(ctx, st.Epoch+1, version, c.cfg.Ring, st, func(w io.Writer) error {
+		_, err = c.publishEpoch(ctx, st.Epoch+1, version, c.cfg.Ring, st, func(w io.Writer) error {
 			if c.cfg.First == nil {
 				return blocklist.Compile(w, info)
 			}
@@ -178,7 +178,7 @@ func (c *Control) beginEpoch(ctx context.Context, st *journal.State) error {
 		return err
 	}
 	version := max(st.Version, c.endVersion, c.highestKnown()) + 1
-	_, err = c.BeginEpoch(ctx, max(st.Epoch, c.lastEpoch)+1, version, c.cfg.Ring, st, func(w io.Writer) error { return compact(w, st) })
+	_, err = c.publishEpoch(ctx, max(st.Epoch, c.lastEpoch)+1, version, c.cfg.Ring, st, func(w io.Writer) error { return compact(w, st) })
 	if err == nil && len(behind) > 0 {
 		err = c.state.Wait(ctx, version)
 	}
@@ -219,7 +219,7 @@ func (c *Control) Follower() *journal.Follower { return c.state }
 // Beat returns a heartbeat like Follower.Beat.
 func (c *Control) Beat(ctx context.Context, after uint64) []byte { return c.state.Beat(ctx, after) }
 
-// Record returns the record of a version of the current epoch. The error wraps stream.ErrNone if there is none, and journal.ErrLost if the record is lost.
+// Record returns the record of a version of the current epoch. The error wraps stream.ErrNone if there is none, and stream.ErrLost if the record is lost.
 func (c *Control) Record(ctx context.Context, version uint64) ([]byte, error) {
 	st := c.state.State()
 	if version > st.Version || st.Version-version >= st.Sequence {
@@ -239,7 +239,7 @@ func (c *Control) Record(ctx context.Context, version uint64) ([]byte, error) {
 }
 
 // HashAt returns the hash of the record of a version of the current epoch. If that record is lost, the next record names its hash. The error wraps
-// stream.ErrNone if the journal has no such record, and journal.ErrLost if the next record is lost too.
+// stream.ErrNone if the journal has no such record, and stream.ErrLost if the next record is lost too.
 func (c *Control) HashAt(ctx context.Context, version uint64) (string, error) {
 	if st := c.state.State(); st.Version == version {
 		return st.Hash, nil

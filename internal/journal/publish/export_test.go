@@ -3,7 +3,7 @@ package publish
 import "time"
 
 // SetWall replaces the publisher's clock.
-func (p *Publisher) SetWall(wall func() time.Time) {
+func (p *publisher) SetWall(wall func() time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clock.wall = wall

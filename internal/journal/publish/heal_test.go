@@ -38,7 +38,7 @@ func damageJournal(t *testing.T, lose ...string) *damagedJournal {
 	away := journaltest.StartEdge(t, k, d.stopped, journaltest.FromStream(c, "away"), journal.Node{ID: "away"})
 	for i := range 10 {
 		name := fmt.Sprintf("n%d.example", i)
-		r := c.Push(t, k.Set(t, fmt.Sprint("push", i), journaltest.Block(name)))
+		r := c.Push(t, k.ChangeSet(t, fmt.Sprint("push", i), journaltest.Block(name)))
 		if i == 2 {
 			away.Reaches(t, r.Version)
 			away.Stop()
@@ -60,7 +60,7 @@ func damageJournal(t *testing.T, lose ...string) *damagedJournal {
 // reachesAll checks that the stopped edge, and new edges over NATS and HTTP, block the names and receive a new push.
 func (d *damagedJournal) reachesAll(t *testing.T, c *journaltest.Control, names ...string) {
 	t.Helper()
-	r := c.Push(t, d.keys.Set(t, "fresh", journaltest.Block("fresh.example")))
+	r := c.Push(t, d.keys.ChangeSet(t, "fresh", journaltest.Block("fresh.example")))
 	for id, e := range map[string]*journaltest.Edge{
 		"away":     journaltest.StartEdge(t, d.keys, d.stopped, journaltest.FromStream(c, "away"), journal.Node{ID: "away"}),
 		"new":      journaltest.StartEdge(t, d.keys, t.TempDir(), journaltest.FromStream(c, "new"), journal.Node{ID: "new"}),
@@ -122,7 +122,7 @@ func TestScrubRepairsInBackground(t *testing.T) {
 	k, dir := journaltest.NewKeys(t), t.TempDir()
 	c := journaltest.StartControl(t, k, dir, func(cfg *publish.Config) { cfg.ScrubInterval = 50 * time.Millisecond })
 	defer c.Stop()
-	c.Push(t, k.Set(t, "one", journaltest.Block("one.example")))
+	c.Push(t, k.ChangeSet(t, "one", journaltest.Block("one.example")))
 	newest, err := c.Newest(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -197,7 +197,7 @@ func TestNothingIsPublishedWhileDamaged(t *testing.T) {
 	c := journaltest.StartControl(t, k, dir, nil)
 	defer c.Stop()
 	c.SetDamage(&publish.Damage{Records: 1, Sequences: []uint64{2}})
-	_, err := c.Publish(t.Context(), publish.Draft{Kind: journal.RecordChanges, By: "desk", Body: k.Set(t, "one", journaltest.Block("one.example"))})
+	_, err := c.Publish(t.Context(), publish.Draft{Kind: journal.RecordChanges, By: "desk", Body: k.ChangeSet(t, "one", journaltest.Block("one.example"))})
 	if !errors.Is(err, publish.ErrDamaged) {
 		t.Errorf("a push while damaged: %v", err)
 	}
@@ -222,7 +222,7 @@ func TestRecoverWithoutAnyWholeSnapshot(t *testing.T) {
 			e := journaltest.StartEdge(t, d.keys, latest, journaltest.FromStream(c, "latest"), journal.Node{ID: "latest"})
 			e.Reaches(t, c.State().Version)
 			e.Stop()
-			pushed := c.Push(t, d.keys.Set(t, "late", journaltest.Block("late.example"))).Version
+			pushed := c.Push(t, d.keys.ChangeSet(t, "late", journaltest.Block("late.example"))).Version
 			if err := c.Stream.DeleteObject(t.Context(), r.Snapshot.Names()[0]); err != nil {
 				t.Fatal(err)
 			}

@@ -98,8 +98,8 @@ func undoText(t *testing.T, c *journaltest.Control, id string) string {
 func TestUndoOfUserNamedLists(t *testing.T) {
 	k := journaltest.NewKeys(t)
 	c := journaltest.StartControl(t, k, t.TempDir(), nil)
-	c.Push(t, k.Set(t, "a", journaltest.Block("x.example"), journaltest.Block("y.example")))
-	c.MustPublish(t, publish.Draft{Kind: journal.RecordChanges, By: "lists", Body: k.Set(t, "b", journal.Change{Do: journal.Allow, Name: "x.example"})})
+	c.Push(t, k.ChangeSet(t, "a", journaltest.Block("x.example"), journaltest.Block("y.example")))
+	c.MustPublish(t, publish.Draft{Kind: journal.RecordChanges, By: "lists", Body: k.ChangeSet(t, "b", journal.Change{Do: journal.Allow, Name: "x.example"})})
 	u, err := c.Undo(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)

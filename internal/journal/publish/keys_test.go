@@ -38,7 +38,7 @@ func TestControlStartsWithKeyOfNextRing(t *testing.T) {
 	}
 	k := read()
 	c := journaltest.StartControl(t, k, dir, nil)
-	r := c.Push(t, k.Set(t, "before", journaltest.Block("before.example")))
+	r := c.Push(t, k.ChangeSet(t, "before", journaltest.Block("before.example")))
 	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
 	e.Reaches(t, r.Version)
 	e.Stop()
@@ -59,7 +59,7 @@ func TestControlStartsWithKeyOfNextRing(t *testing.T) {
 	}
 	k = read()
 	c = journaltest.StartControl(t, k, dir, nil)
-	r = c.Push(t, k.Set(t, "after", journaltest.Block("after.example")))
+	r = c.Push(t, k.ChangeSet(t, "after", journaltest.Block("after.example")))
 	e = journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
 	e.Reaches(t, r.Version)
 	journaltest.WantVerdict(t, e.Set().View(), "before.example", blocklist.BlockedBy)

@@ -16,8 +16,8 @@ import (
 	"rempart/internal/signing"
 )
 
-// Publisher appends to the journal: it numbers records, binds each to the previous one, and signs them. It is safe for concurrent use.
-type Publisher struct {
+// publisher appends to the journal: it numbers records, binds each to the previous one, and signs them. It is safe for concurrent use.
+type publisher struct {
 	stream   *stream.Stream
 	follower *journal.Follower // follows the same journal, with Node.Control set
 	key      *signing.SecretKey
@@ -61,8 +61,8 @@ type appliedRecord struct {
 const maxPublishTries = 5
 
 // newPublisher returns a publisher for the journal that follower follows.
-func newPublisher(cfg *Config, follower *journal.Follower) *Publisher {
-	return &Publisher{stream: cfg.Stream, follower: follower, key: cfg.Key, trust: cfg.Trust, dir: cfg.Dir, logger: cfg.Log, refuse: cfg.Refuse}
+func newPublisher(cfg *Config, follower *journal.Follower) *publisher {
+	return &publisher{stream: cfg.Stream, follower: follower, key: cfg.Key, trust: cfg.Trust, dir: cfg.Dir, logger: cfg.Log, refuse: cfg.Refuse}
 }
 
 // Draft is a record to be published.
@@ -87,7 +87,7 @@ type Receipt struct {
 var ErrRefused = errors.New("refused")
 
 // Publish appends a record. If it returns nil, the record is durable, and in force at control.
-func (p *Publisher) Publish(ctx context.Context, d Draft) (Receipt, error) {
+func (p *publisher) Publish(ctx context.Context, d Draft) (Receipt, error) {
 	if err := p.damaged(); err != nil {
 		return Receipt{}, err
 	}
@@ -106,7 +106,7 @@ func (p *Publisher) Publish(ctx context.Context, d Draft) (Receipt, error) {
 
 // append numbers, signs and appends a record that build makes for the newest state. id is the ID of the record's change set, or "": a change set that is in
 // force already is not published again, and its first receipt is returned. The caller holds p.mu.
-func (p *Publisher) append(ctx context.Context, id string, build func(*journal.State) (*journal.Record, []byte, error)) (Receipt, error) {
+func (p *publisher) append(ctx context.Context, id string, build func(*journal.State) (*journal.Record, []byte, error)) (Receipt, error) {
 	for range maxPublishTries {
 		if r, ok := p.publishedReceipt(id); ok {
 			return r, nil
@@ -161,7 +161,7 @@ func (p *Publisher) append(ctx context.Context, id string, build func(*journal.S
 }
 
 // confirmAppended waits for a record whose append had an unknown outcome, and reports whether the journal holds it.
-func (p *Publisher) confirmAppended(ctx context.Context, version uint64, hash string) bool {
+func (p *publisher) confirmAppended(ctx context.Context, version uint64, hash string) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if p.follower.WaitForRecord(ctx, version) != nil {
@@ -172,7 +172,7 @@ func (p *Publisher) confirmAppended(ctx context.Context, version uint64, hash st
 }
 
 // refusal returns an error while no record may be appended, or nil.
-func (p *Publisher) refusal() error {
+func (p *publisher) refusal() error {
 	if p.refuse == nil {
 		return nil
 	}
@@ -181,7 +181,7 @@ func (p *Publisher) refusal() error {
 
 // signingTime returns the time to sign in an epoch, in Unix milliseconds. A new epoch may begin at an earlier time than the last one ended. A problem with the
 // clock is logged once.
-func (p *Publisher) signingTime(st *journal.State, epoch uint64) (int64, error) {
+func (p *publisher) signingTime(st *journal.State, epoch uint64) (int64, error) {
 	record, beat := int64(0), int64(0)
 	if epoch == st.Epoch {
 		record = st.Time
@@ -202,7 +202,7 @@ func (p *Publisher) signingTime(st *journal.State, epoch uint64) (int64, error) 
 }
 
 // publishHeartbeat signs and publishes a heartbeat for the newest state. The caller holds p.mu.
-func (p *Publisher) publishHeartbeat(ctx context.Context) {
+func (p *publisher) publishHeartbeat(ctx context.Context) {
 	st := p.follower.State()
 	if st.Version == 0 {
 		return
@@ -223,7 +223,7 @@ func (p *Publisher) publishHeartbeat(ctx context.Context) {
 }
 
 // Run publishes heartbeats, and snapshots when they are due, until ctx ends.
-func (p *Publisher) Run(ctx context.Context) error {
+func (p *publisher) Run(ctx context.Context) error {
 	ticker := time.NewTicker(journal.HeartbeatEvery)
 	defer ticker.Stop()
 	var last uint64 // version of the last snapshot published here
@@ -263,7 +263,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 }
 
 // publishRenewal publishes a version without changes after a scoped change expired: the changes that it overrode are in effect again from that version on.
-func (p *Publisher) publishRenewal(ctx context.Context, st *journal.State) {
+func (p *publisher) publishRenewal(ctx context.Context, st *journal.State) {
 	now := time.Now().Unix()
 	if !slices.ContainsFunc(st.Scoped, func(s journal.Scoped) bool { return s.Expired(now) }) {
 		return
@@ -274,7 +274,7 @@ func (p *Publisher) publishRenewal(ctx context.Context, st *journal.State) {
 }
 
 // noteEffect must be called with every effect of the follower, from FollowerConfig.Changed.
-func (p *Publisher) noteEffect(e journal.Effect) {
+func (p *publisher) noteEffect(e journal.Effect) {
 	p.rememberChangeSet(e)
 	p.gathered.Lock()
 	defer p.gathered.Unlock()
@@ -287,7 +287,7 @@ func (p *Publisher) noteEffect(e journal.Effect) {
 }
 
 // rememberChangeSet stores the receipt of the change set that was put in force.
-func (p *Publisher) rememberChangeSet(e journal.Effect) {
+func (p *publisher) rememberChangeSet(e journal.Effect) {
 	set := e.ChangeSet
 	if s := e.Record.Snapshot; s != nil && s.Changes != nil {
 		set = &s.Changes.ChangeSet
@@ -311,13 +311,13 @@ func (p *Publisher) rememberChangeSet(e journal.Effect) {
 }
 
 // forgetChangeSets makes every change set publishable again: in a new epoch, change sets of the last one need not be in force.
-func (p *Publisher) forgetChangeSets() {
+func (p *publisher) forgetChangeSets() {
 	p.changeSets.Lock()
 	defer p.changeSets.Unlock()
 	p.changeSets.by, p.changeSets.order = nil, nil
 }
 
-func (p *Publisher) publishedReceipt(id string) (Receipt, bool) {
+func (p *publisher) publishedReceipt(id string) (Receipt, bool) {
 	p.changeSets.Lock()
 	defer p.changeSets.Unlock()
 	r, ok := p.changeSets.by[id]
@@ -325,6 +325,6 @@ func (p *Publisher) publishedReceipt(id string) (Receipt, bool) {
 }
 
 // Seal signs a payload with control's key.
-func (p *Publisher) Seal(kind signing.Kind, payload []byte) []byte {
+func (p *publisher) Seal(kind signing.Kind, payload []byte) []byte {
 	return signing.Seal(kind, payload, p.key)
 }

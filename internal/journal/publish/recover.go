@@ -43,7 +43,7 @@ func (c *Control) copyIsForked(ctx context.Context, copied *journal.FolderCopy) 
 		return false, nil
 	}
 	ours, err := c.HashAt(ctx, version)
-	if errors.Is(err, stream.ErrNone) || errors.Is(err, journal.ErrLost) {
+	if errors.Is(err, stream.ErrNone) || errors.Is(err, stream.ErrLost) {
 		return false, nil // the epoch began later, or the record's hash is unknown
 	}
 	return ours != theirs, err
@@ -58,10 +58,10 @@ func (c *Control) recover(ctx context.Context) error {
 		return err
 	}
 	if copied.Damage != nil {
-		c.cfg.Log.Error("a part of the copy cannot be read", "copy", c.cfg.Recover, "version", copied.Last.Version, "err", copied.Damage)
+		c.cfg.Log.Error("a part of the copy cannot be read; control recovers only the records up to this version", "copy", c.cfg.Recover, "version", copied.Last.Version, "err", copied.Damage)
 	}
 	if copied.Lost > 0 && !c.cfg.NewEpoch {
-		return fmt.Errorf("recover from %s: version %d was in force in it, but it holds version %d only, because files in it are damaged or missing: use another copy, or start with both --recover and --new-epoch %d: the journal then continues from the copy's state, without the records between",
+		return fmt.Errorf("recover from %s: the server of this copy had version %d in force, but the copy ends at version %d, because files in the copy are damaged or missing: use another copy, or start with both --recover and --new-epoch %d; the journal then continues from the last state of the copy, without the later records",
 			c.cfg.Recover, copied.Lost, copied.Last.Version, copied.Lost)
 	}
 	forked, err := c.copyIsForked(ctx, copied)
@@ -90,7 +90,7 @@ func (c *Control) appendNext(ctx context.Context, copied *journal.FolderCopy) (m
 	st, last := c.state.State(), copied.Last.Version
 	data := copied.Record(st.Version + 1)
 	if data == nil && st.Version < last {
-		return false, fmt.Errorf("recover from %s: it holds version %d, but not the record of version %d, after which the journal ends: use another copy, or start with both --recover and --new-epoch %d: the journal then continues from the copy's state, without the records between",
+		return false, fmt.Errorf("recover from %s: it holds version %d, but not the record of version %d, after which the journal ends: use another copy, or start with both --recover and --new-epoch %d; the journal then continues from the last state of the copy, without the records before it that are missing",
 			c.cfg.Recover, last, st.Version+1, last)
 	}
 	if data == nil {
@@ -157,7 +157,7 @@ func (c *Control) beginEpochFromCopy(ctx context.Context, copied *journal.Folder
 		return c.copyError(err)
 	}
 	version := max(st.Version, from.Version, c.endVersion, c.highestKnown()) + 1
-	_, err = c.BeginEpoch(ctx, max(st.Epoch, from.Epoch, c.lastEpoch)+1, version, ring, from, func(w io.Writer) error {
+	_, err = c.publishEpoch(ctx, max(st.Epoch, from.Epoch, c.lastEpoch)+1, version, ring, from, func(w io.Writer) error {
 		return from.View().Compact(w, from.ViewInfo())
 	})
 	if err == nil {
@@ -166,7 +166,7 @@ func (c *Control) beginEpochFromCopy(ctx context.Context, copied *journal.Folder
 	if err != nil {
 		return c.copyError(err)
 	}
-	c.cfg.Log.Warn("began a new epoch with the state of the copy, because the journal and the copy hold different records", "copy", c.cfg.Recover,
+	c.cfg.Log.Warn("began a new epoch with the state of the copy; records that only this journal holds are published in it again", "copy", c.cfg.Recover,
 		"version", version, "copied_version", from.Version)
 	var again []Recovered
 	for _, r := range own {
@@ -204,7 +204,7 @@ func (c *Control) recordsNotInCopy(ctx context.Context, copied *journal.FolderCo
 			break
 		}
 		data, err := c.Record(ctx, v)
-		if errors.Is(err, journal.ErrLost) {
+		if errors.Is(err, stream.ErrLost) {
 			c.cfg.Log.Error("a record of this journal is lost, and is not in force in the new epoch", "version", v)
 			continue
 		}
@@ -252,7 +252,7 @@ func (c *Control) publishOwnAgain(ctx context.Context, d ownRecord) *Recovered {
 	} else if r.Snapshot != nil && r.Snapshot.Changes != nil {
 		id = r.Snapshot.Changes.ChangeSet.ID
 	}
-	c.cfg.Log.Error("a change set that was published after the backup was restored is not in force: push its changes again under another id", "id", id, "kind", r.Kind, "err", err)
+	c.cfg.Log.Error("a record of this journal could not be published again, and is not in force in the new epoch: push its changes again under another id, or repeat the suspension, resumption or advance", "id", id, "kind", r.Kind, "err", err)
 	return nil
 }
 

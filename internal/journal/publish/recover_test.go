@@ -26,14 +26,14 @@ func restoreOlder(t *testing.T) *restored {
 	r := &restored{keys: k, backup: filepath.Join(dir, "backup"), at: filepath.Join(dir, "e")}
 	c := journaltest.StartControl(t, k, filepath.Join(dir, "c"), nil)
 	e := journaltest.StartEdge(t, k, r.at, journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
-	e.Reaches(t, c.Push(t, k.Set(t, "one", journaltest.Block("one.example"))).Version)
+	e.Reaches(t, c.Push(t, k.ChangeSet(t, "one", journaltest.Block("one.example"))).Version)
 	c.Stop()
 	journaltest.CopyTree(t, filepath.Join(dir, "c"), r.backup)
 	c = journaltest.StartControl(t, k, filepath.Join(dir, "c"), nil)
 	e.Stop()
 	e = journaltest.StartEdge(t, k, r.at, journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
 	for _, id := range []string{"two", "three"} {
-		r.lost = c.Push(t, k.Set(t, id, journaltest.Block(id+".example")))
+		r.lost = c.Push(t, k.ChangeSet(t, id, journaltest.Block(id+".example")))
 	}
 	e.Reaches(t, r.lost.Version)
 	e.Stop()
@@ -45,7 +45,7 @@ func restoreOlder(t *testing.T) *restored {
 func (r *restored) blocksAll(t *testing.T, c *journaltest.Control, names ...string) {
 	t.Helper()
 	e := journaltest.StartEdge(t, r.keys, r.at, journaltest.FromStream(c, "e"), journal.Node{ID: "e"})
-	after := c.Push(t, r.keys.Set(t, "after", journaltest.Block("after.example")))
+	after := c.Push(t, r.keys.ChangeSet(t, "after", journaltest.Block("after.example")))
 	e.Reaches(t, after.Version)
 	for _, name := range append(names, "after.example") {
 		journaltest.WantVerdict(t, e.Set().View(), name, blocklist.BlockedBy)
@@ -70,7 +70,7 @@ func recoverAfter(t *testing.T, pushed ...string) {
 	c := journaltest.StartControl(t, r.keys, r.backup, nil)
 	blocked := []string{"one.example", "two.example", "three.example"}
 	for _, id := range pushed {
-		c.Push(t, r.keys.Set(t, id, journaltest.Block(id+".example")))
+		c.Push(t, r.keys.ChangeSet(t, id, journaltest.Block(id+".example")))
 		blocked = append(blocked, id+".example")
 	}
 	c.Stop()
@@ -122,7 +122,7 @@ func TestRecoverIntoEpoch(t *testing.T) {
 	r.blocksAll(t, c, "one.example", "two.example", "three.example")
 }
 
-// TestNothingIsAppendedWhileRefused checks that no record is appended while ControlConfig.Refuse returns an error.
+// TestNothingIsAppendedWhileRefused checks that no record is appended while Config.Refuse returns an error.
 func TestNothingIsAppendedWhileRefused(t *testing.T) {
 	var refuse error
 	k := journaltest.NewKeys(t)
@@ -152,8 +152,8 @@ func TestRecoverRefusesCopyWithoutSnapshot(t *testing.T) {
 	c.Stop()
 	journaltest.CopyTree(t, filepath.Join(dir, "c"), filepath.Join(dir, "backup"))
 	c = journaltest.StartControl(t, k, filepath.Join(dir, "c"), nil)
-	e = journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.SlowSource{Source: journaltest.FromStream(c, "e"), Let: make(chan struct{})}, journal.Node{ID: "e"})
-	load := c.List(t, "listed.example")
+	e = journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.SlowSource{Source: journaltest.FromStream(c, "e"), Open: make(chan struct{})}, journal.Node{ID: "e"})
+	load := c.PublishList(t, "listed.example")
 	journaltest.WaitFor(t, "the record", func() bool { return e.State().Version == load.Version })
 	e.Stop()
 	_, s := c.SnapshotOf(t, load.Version)

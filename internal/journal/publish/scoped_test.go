@@ -22,13 +22,13 @@ func TestLargeChangeSetOverridesScoped(t *testing.T) {
 	allow := func(name string) journal.Change {
 		return journal.Change{Do: journal.Allow, Name: name, Countries: []string{"FR"}}
 	}
-	c.Push(t, k.Set(t, "country", allow("x.example"), allow("other.example")))
+	c.Push(t, k.ChangeSet(t, "country", allow("x.example"), allow("other.example")))
 	payload, err := journal.Encode(&journal.ChangeSet{ID: "staged", Time: time.Now().Unix(), Stage: &journal.Stage{Share: 0.5, Seconds: 60}}, []journal.Change{journaltest.Block("y.example")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.Push(t, signing.Seal(signing.KindChanges, payload, k.Author))
-	r := c.Large(t, k, "large", func() { c.Push(t, k.Set(t, "since", allow("z.example"))) },
+	r := c.PushLarge(t, k, "large", func() { c.Push(t, k.ChangeSet(t, "since", allow("z.example"))) },
 		journaltest.Block("x.example"), journal.Change{Do: journal.Allow, Name: "y.example"}, journaltest.Block("z.example"))
 	e.Reaches(t, r.Version)
 	late := journaltest.StartEdge(t, k, filepath.Join(dir, "late"), journaltest.OverHTTP(t, c), node)
@@ -54,7 +54,7 @@ func TestAdvancedChangeOverridesScoped(t *testing.T) {
 	c := journaltest.StartControl(t, k, dir, nil)
 	node := journal.Node{ID: "fr", Country: "FR"}
 	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "fr"), node)
-	c.Push(t, k.Set(t, "country", journal.Change{Do: journal.Block, Name: "x.example", Countries: []string{"FR"}}))
+	c.Push(t, k.ChangeSet(t, "country", journal.Change{Do: journal.Block, Name: "x.example", Countries: []string{"FR"}}))
 	payload, err := journal.Encode(&journal.ChangeSet{ID: "staged", Time: time.Now().Unix(), Stage: &journal.Stage{Share: 0.5, Seconds: 60}},
 		[]journal.Change{{Do: journal.Withdraw, Name: "x.example"}})
 	if err != nil {
@@ -77,8 +77,8 @@ func TestExpiredScopedChangeRestoresGlobalOne(t *testing.T) {
 	k, dir := journaltest.NewKeys(t), t.TempDir()
 	c := journaltest.StartControl(t, k, dir, nil)
 	e := journaltest.StartEdge(t, k, filepath.Join(dir, "e"), journaltest.FromStream(c, "fr"), journal.Node{ID: "fr", Country: "FR"})
-	c.Push(t, k.Set(t, "all", journaltest.Block("x.example")))
-	r := c.Push(t, k.Set(t, "country", journal.Change{Do: journal.Allow, Name: "x.example", Countries: []string{"FR"}, Expiry: time.Now().Unix() + 1}))
+	c.Push(t, k.ChangeSet(t, "all", journaltest.Block("x.example")))
+	r := c.Push(t, k.ChangeSet(t, "country", journal.Change{Do: journal.Allow, Name: "x.example", Countries: []string{"FR"}, Expiry: time.Now().Unix() + 1}))
 	e.Reaches(t, r.Version)
 	journaltest.WaitFor(t, "the block", func() bool { return journaltest.Judge(t, e.Set().View(), "x.example") == blocklist.BlockedBy })
 	journaltest.WaitFor(t, "no scoped change at control", func() bool { return len(c.State().Scoped) == 0 }) // the edge may receive the record first

@@ -32,7 +32,7 @@ const (
 const objectRetention = time.Hour
 
 // removeOldObjects removes the objects of old snapshots. Change sets are kept, because they are part of the journal.
-func (p *Publisher) removeOldObjects(ctx context.Context) {
+func (p *publisher) removeOldObjects(ctx context.Context) {
 	newest, err := newOwnSource(p.stream).Newest(ctx)
 	if err != nil {
 		return
@@ -55,7 +55,7 @@ func (p *Publisher) removeOldObjects(ctx context.Context) {
 }
 
 // Compact publishes the current state as a snapshot, so that new edges need not replay records.
-func (p *Publisher) Compact(ctx context.Context) (Receipt, error) {
+func (p *publisher) Compact(ctx context.Context) (Receipt, error) {
 	return p.PublishSnapshot(ctx, SnapshotDraft{Same: true, Compile: compact})
 }
 
@@ -76,7 +76,7 @@ type SnapshotDraft struct {
 
 // PublishSnapshot writes a snapshot, stores it as an object and announces it. If it returns nil, the snapshot is durable; Follower.Wait waits until it is in
 // force here.
-func (p *Publisher) PublishSnapshot(ctx context.Context, l SnapshotDraft) (Receipt, error) {
+func (p *publisher) PublishSnapshot(ctx context.Context, l SnapshotDraft) (Receipt, error) {
 	if err := p.damaged(); err != nil && !l.repairs {
 		return Receipt{}, err
 	}
@@ -93,7 +93,7 @@ func (p *Publisher) PublishSnapshot(ctx context.Context, l SnapshotDraft) (Recei
 // errSnapshotFirst is returned if another control's snapshot was published first: the written snapshot lacks its content.
 var errSnapshotFirst = errors.New("another snapshot was published first")
 
-func (p *Publisher) trySnapshot(ctx context.Context, l SnapshotDraft) (Receipt, error) {
+func (p *publisher) trySnapshot(ctx context.Context, l SnapshotDraft) (Receipt, error) {
 	st, err := p.startGathering(ctx)
 	defer p.stopGathering()
 	if err != nil {
@@ -113,7 +113,7 @@ func (p *Publisher) trySnapshot(ctx context.Context, l SnapshotDraft) (Receipt, 
 }
 
 // overridingChanges returns the changes of a large change set that replace scoped changes, one per name and scope.
-func (p *Publisher) overridingChanges(ctx context.Context, l *journal.LargeChangeSet, scoped []journal.Scoped) (overriding []journal.Change, err error) {
+func (p *publisher) overridingChanges(ctx context.Context, l *journal.LargeChangeSet, scoped []journal.Scoped) (overriding []journal.Change, err error) {
 	if l == nil || len(scoped) == 0 {
 		return nil, nil
 	}
@@ -140,7 +140,7 @@ func (p *Publisher) overridingChanges(ctx context.Context, l *journal.LargeChang
 }
 
 // largeChanges reads the changes of a large change set that apply, and checks the object's hash at the end.
-func (p *Publisher) largeChanges(ctx context.Context, l *journal.LargeChangeSet) iter.Seq2[journal.Change, error] {
+func (p *publisher) largeChanges(ctx context.Context, l *journal.LargeChangeSet) iter.Seq2[journal.Change, error] {
 	return func(yield func(journal.Change, error) bool) {
 		o, err := p.stream.Object(ctx, l.Object.SHA256+journal.ChangeSetSuffix)
 		if err != nil {
@@ -166,7 +166,7 @@ func (p *Publisher) largeChanges(ctx context.Context, l *journal.LargeChangeSet)
 }
 
 // writeSnapshot stores the snapshot that compile writes as an object, and opens it.
-func (p *Publisher) writeSnapshot(ctx context.Context, compile func(io.Writer) error) (object journal.Object, view *blocklist.View, err error) {
+func (p *publisher) writeSnapshot(ctx context.Context, compile func(io.Writer) error) (object journal.Object, view *blocklist.View, err error) {
 	object, err = p.storeObject(ctx, journal.SnapshotSuffix, compile, func(path string) error {
 		f, err := setfile.Open(path)
 		if err == nil {
@@ -182,7 +182,7 @@ func (p *Publisher) writeSnapshot(ctx context.Context, compile func(io.Writer) e
 
 // announce publishes the record of a snapshot that was made from a state, with an overlay of the changes since. overriding holds the draft's changes that
 // replace scoped changes.
-func (p *Publisher) announce(ctx context.Context, l SnapshotDraft, from *journal.State, overriding []journal.Change, object journal.Object, view *blocklist.View) (Receipt, error) {
+func (p *publisher) announce(ctx context.Context, l SnapshotDraft, from *journal.State, overriding []journal.Change, object journal.Object, view *blocklist.View) (Receipt, error) {
 	id := ""
 	if l.Changes != nil {
 		id = l.Changes.ChangeSet.ID
@@ -218,9 +218,9 @@ func (p *Publisher) announce(ctx context.Context, l SnapshotDraft, from *journal
 	})
 }
 
-// BeginEpoch publishes the first record of an epoch: a snapshot under a ring. The scoped changes and the suspension are taken from a state, which may belong to
+// publishEpoch publishes the first record of an epoch: a snapshot under a ring. The scoped changes and the suspension are taken from a state, which may belong to
 // another history.
-func (p *Publisher) BeginEpoch(ctx context.Context, epoch, version uint64, ring []byte, from *journal.State, compile func(w io.Writer) error) (Receipt, error) {
+func (p *publisher) publishEpoch(ctx context.Context, epoch, version uint64, ring []byte, from *journal.State, compile func(w io.Writer) error) (Receipt, error) {
 	p.snapshots.Lock()
 	defer p.snapshots.Unlock()
 	object, view, err := p.writeSnapshot(ctx, compile)
@@ -238,7 +238,7 @@ func (p *Publisher) BeginEpoch(ctx context.Context, epoch, version uint64, ring 
 
 // startGathering starts to record effects, and returns the state from which a snapshot is written. That state is completely in force: otherwise the snapshot
 // would lack the content of the last one.
-func (p *Publisher) startGathering(ctx context.Context) (*journal.State, error) {
+func (p *publisher) startGathering(ctx context.Context) (*journal.State, error) {
 	p.gathered.Lock()
 	p.gathered.active = true
 	p.gathered.Unlock()
@@ -255,7 +255,7 @@ func (p *Publisher) startGathering(ctx context.Context) (*journal.State, error) 
 }
 
 // gatheredSince returns the changes after a version. outdated is true if they are not complete, because another snapshot was published.
-func (p *Publisher) gatheredSince(after uint64) (changes []blocklist.Change, outdated bool) {
+func (p *publisher) gatheredSince(after uint64) (changes []blocklist.Change, outdated bool) {
 	p.gathered.Lock()
 	defer p.gathered.Unlock()
 	for _, a := range p.gathered.applied {
@@ -266,7 +266,7 @@ func (p *Publisher) gatheredSince(after uint64) (changes []blocklist.Change, out
 	return changes, p.gathered.snapshot > after
 }
 
-func (p *Publisher) stopGathering() {
+func (p *publisher) stopGathering() {
 	p.gathered.Lock()
 	defer p.gathered.Unlock()
 	p.gathered.active, p.gathered.applied = false, nil
@@ -274,7 +274,7 @@ func (p *Publisher) stopGathering() {
 
 // storeObject stores the output of write as an object that is named by its hash and suffix. stored, which may be nil, is called with the path of the temporary
 // file before it is removed.
-func (p *Publisher) storeObject(ctx context.Context, suffix string, write func(io.Writer) error, stored func(path string) error) (o journal.Object, err error) {
+func (p *publisher) storeObject(ctx context.Context, suffix string, write func(io.Writer) error, stored func(path string) error) (o journal.Object, err error) {
 	f, err := durable.CreateTemp(p.dir, strings.TrimPrefix(suffix, ".")) // in the follower's folder, whose temporary files are removed at the next start
 	if err != nil {
 		return o, err
@@ -295,7 +295,7 @@ func (p *Publisher) storeObject(ctx context.Context, suffix string, write func(i
 	return o, err
 }
 
-func (p *Publisher) putFile(ctx context.Context, f *os.File, name string) error {
+func (p *publisher) putFile(ctx context.Context, f *os.File, name string) error {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
@@ -306,7 +306,7 @@ func (p *Publisher) putFile(ctx context.Context, f *os.File, name string) error 
 }
 
 // PutChangeSet stores the bytes that an author signed for a large change set, and returns their object.
-func (p *Publisher) PutChangeSet(ctx context.Context, f *os.File) (journal.Object, error) {
+func (p *publisher) PutChangeSet(ctx context.Context, f *os.File) (journal.Object, error) {
 	h := sha256.New()
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return journal.Object{}, err

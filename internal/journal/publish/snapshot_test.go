@@ -21,7 +21,7 @@ func TestPushesDuringSnapshotAreInForce(t *testing.T) {
 	go func() {
 		defer close(pushed)
 		<-load
-		c.Push(t, k.Set(t, "during", journaltest.Block("during.example")))
+		c.Push(t, k.ChangeSet(t, "during", journaltest.Block("during.example")))
 	}()
 	r, err := c.PublishSnapshot(t.Context(), publish.SnapshotDraft{By: "lists", Compile: func(w io.Writer, st *journal.State) error {
 		close(load)
@@ -38,7 +38,7 @@ func TestPushesDuringSnapshotAreInForce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	after := c.Push(t, k.Set(t, "after", journaltest.Block("after.example")))
+	after := c.Push(t, k.ChangeSet(t, "after", journaltest.Block("after.example")))
 	if after.Version <= r.Version {
 		t.Errorf("version %d after %d", after.Version, r.Version)
 	}
@@ -88,7 +88,7 @@ func TestSecondSnapshotContainsUnfetchedFirst(t *testing.T) {
 		t.Errorf("%d names", n)
 	}
 	// A change set is published once, even if it is pushed again.
-	body := k.Set(t, "once", journaltest.Block("once.example"))
+	body := k.ChangeSet(t, "once", journaltest.Block("once.example"))
 	first := c.Push(t, body)
 	if again := c.Push(t, body); again.Version != first.Version {
 		t.Errorf("version %d, and again %d", first.Version, again.Version)

@@ -76,7 +76,7 @@ func (a *ACME) TLS() *tls.Config {
 // Page answers the challenges of the authority over HTTP, and passes all other requests to page.
 func (a *ACME) Page(page http.Handler) http.Handler { return a.manager.Handler(page) }
 
-// Files returns no files: the authority's certificates are not changed by others.
+// Files returns nil: no other program writes these certificates.
 func (a *ACME) Files() reload.Files { return nil }
 
 // Leaves returns the certificates in use.

@@ -59,11 +59,14 @@ func (all Files) Reload() {
 	}
 }
 
+// refused describes a file whose newest content cannot be used.
+const refused = "cannot be used; the earlier content stays in use until a restart, which would fail: correct the file"
+
 // Problems returns a sentence for each file whose newest content cannot be used.
 func (all Files) Problems() (sentences []string) {
 	for _, f := range all {
 		if why := f.Problem(); why != "" {
-			sentences = append(sentences, fmt.Sprintf("the changed file of %s cannot be used; its earlier content stays in use until a restart, which would fail: correct the file (%s)", f.Setting(), why))
+			sentences = append(sentences, fmt.Sprintf("a file of %s %s (%s)", f.Setting(), refused, why))
 		}
 	}
 	return sentences
@@ -120,7 +123,7 @@ func (r *Value[T]) Reload() Result {
 	}
 	if err != nil {
 		if problem := err.Error(); problem != r.problem {
-			r.log.Error("the changed file cannot be used; its earlier content stays in use until a restart, which would fail: correct the file",
+			r.log.Error("the changed file "+refused,
 				"setting", r.name, "path", strings.Join(r.paths, ", "), "error", err)
 			r.problem = problem
 		}

@@ -55,7 +55,7 @@ func (s *Shared[T]) Reload() {
 	}
 }
 
-// Files returns the file, or nothing without one.
+// Files returns the file of the secrets; nil if no file is configured.
 func (s *Shared[T]) Files() reload.Files {
 	if s.file == nil {
 		return nil
