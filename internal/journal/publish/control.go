@@ -64,9 +64,9 @@ func New(cfg Config) (*Control, error) {
 	if k, ok := ring.ByID[cfg.Key.ID()]; !ok || !k.HasRole(signing.RoleControl, time.Now().Unix()) {
 		return nil, fmt.Errorf("key %s does not have the role %s at this time in key ring %d: give it the role in a new ring (rempart keys)", cfg.Key.ID(), signing.RoleControl, ring.Serial)
 	}
-	c := &Control{Stream: cfg.Stream, cfg: cfg, ready: make(chan struct{})}
+	c, source := &Control{Stream: cfg.Stream, cfg: cfg, ready: make(chan struct{})}, newOwnSource(cfg.Stream)
 	c.state, err = journal.NewFollower(journal.FollowerConfig{
-		Dir: cfg.Dir, Source: newOwnSource(cfg.Stream), Trust: cfg.Trust, Node: journal.Node{ID: "control", Control: true}, Log: cfg.Log,
+		Dir: cfg.Dir, Source: source, Trust: cfg.Trust, Node: journal.Node{ID: "control", Control: true}, Log: cfg.Log,
 		Changed: func(before, after *blocklist.View, e journal.Effect) {
 			c.noteEffect(e)
 			if cfg.Changed != nil {
@@ -77,8 +77,7 @@ func New(cfg Config) (*Control, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.publisher = newPublisher(&cfg, c.state)
-	c.publisher.damaged = c.Damaged
+	c.publisher = newPublisher(&cfg, source, c.state)
 	return c, nil
 }
 
@@ -269,7 +268,7 @@ func (c *Control) hashBefore(ctx context.Context, version uint64) (string, error
 
 // Newest returns the record of the newest snapshot.
 func (c *Control) Newest(ctx context.Context) (journal.SequencedRecord, error) {
-	return newOwnSource(c.Stream).Newest(ctx)
+	return c.source.Newest(ctx)
 }
 
 // Object opens the object of a name. The caller closes it.

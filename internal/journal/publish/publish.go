@@ -19,6 +19,7 @@ import (
 // publisher appends to the journal: it numbers records, binds each to the previous one, and signs them. It is safe for concurrent use.
 type publisher struct {
 	stream   *stream.Stream
+	source   ownSource
 	follower *journal.Follower // follows the same journal, with Node.Control set
 	key      *signing.SecretKey
 	trust    []signing.PublicKey
@@ -26,7 +27,6 @@ type publisher struct {
 	logger   *slog.Logger
 	refuse   func() error // Config.Refuse
 	damage   atomic.Pointer[Damage]
-	damaged  func() error // Control.Damaged
 	repairs  atomic.Uint64
 	lostEnd  uint64 // last sequence of a journal that lost records which are not in force here: the next epoch is appended after it; 0 for none
 
@@ -61,8 +61,8 @@ type appliedRecord struct {
 const maxPublishTries = 5
 
 // newPublisher returns a publisher for the journal that follower follows.
-func newPublisher(cfg *Config, follower *journal.Follower) *publisher {
-	return &publisher{stream: cfg.Stream, follower: follower, key: cfg.Key, trust: cfg.Trust, dir: cfg.Dir, logger: cfg.Log, refuse: cfg.Refuse}
+func newPublisher(cfg *Config, source ownSource, follower *journal.Follower) *publisher {
+	return &publisher{stream: cfg.Stream, source: source, follower: follower, key: cfg.Key, trust: cfg.Trust, dir: cfg.Dir, logger: cfg.Log, refuse: cfg.Refuse}
 }
 
 // Draft is a record to be published.
@@ -88,7 +88,7 @@ var ErrRefused = errors.New("refused")
 
 // Publish appends a record. If it returns nil, the record is durable, and in force at control.
 func (p *publisher) Publish(ctx context.Context, d Draft) (Receipt, error) {
-	if err := p.damaged(); err != nil {
+	if err := p.Damaged(); err != nil {
 		return Receipt{}, err
 	}
 	id := ""
@@ -241,7 +241,7 @@ func (p *publisher) Run(ctx context.Context) error {
 		if last == 0 {
 			last = st.Version
 		}
-		if p.refusal() != nil || p.damaged() != nil {
+		if p.refusal() != nil || p.Damaged() != nil {
 			continue // the function that refuses also logs why
 		}
 		p.publishRenewal(ctx, st)

@@ -112,21 +112,21 @@ func (c *Control) appendNext(ctx context.Context, copied *journal.FolderCopy) (m
 	if err != nil {
 		return false, c.copyError(err)
 	}
-	c.addRecovered(r, body)
+	c.recovered = append(c.recovered, recoveredOf(r, body))
 	return true, nil
 }
 
-// addRecovered adds a recovered record, which was checked, to the result of Recovered.
-func (c *Control) addRecovered(r *journal.Record, body []byte) {
+// recoveredOf describes a recovered record, which was checked when it was published.
+func recoveredOf(r *journal.Record, body []byte) Recovered {
 	one := Recovered{Record: *r}
 	switch {
 	case r.Kind == journal.RecordChanges:
-		set, changes, _ := journal.DecodeChanges(r, body) // it was decoded when it was checked
+		set, changes, _ := journal.DecodeChanges(r, body) // the check decoded it, too
 		one.ChangeSet, one.Count = set, len(changes)
 	case r.Snapshot != nil && r.Snapshot.Changes != nil:
 		one.ChangeSet, one.Count = &r.Snapshot.Changes.ChangeSet, r.Snapshot.Changes.Count
 	}
-	c.recovered = append(c.recovered, one)
+	return one
 }
 
 // Recovered returns the records that this start restored, oldest first. It must not be called before Run has called ready.
@@ -156,10 +156,8 @@ func (c *Control) beginEpochFromCopy(ctx context.Context, copied *journal.Folder
 	if err != nil {
 		return c.copyError(err)
 	}
-	version := max(st.Version, from.Version, c.endVersion, c.highestKnown()) + 1
-	_, err = c.publishEpoch(ctx, max(st.Epoch, from.Epoch, c.lastEpoch)+1, version, ring, from, func(w io.Writer) error {
-		return from.View().Compact(w, from.ViewInfo())
-	})
+	version := max(st.Version, from.Version, copied.Lost, c.endVersion, c.highestKnown()) + 1
+	_, err = c.publishEpoch(ctx, max(st.Epoch, from.Epoch, c.lastEpoch)+1, version, ring, from, func(w io.Writer) error { return compact(w, from) })
 	if err == nil {
 		err = c.state.Wait(ctx, version)
 	}
@@ -180,7 +178,7 @@ func (c *Control) beginEpochFromCopy(ctx context.Context, copied *journal.Folder
 	}
 	for v := max(first, copied.Base()+1); v <= from.Version; v++ { // their changes are part of the state that the epoch began with
 		if r, body, err := journal.ReadRecord(copied.Record(v)); err == nil {
-			c.addRecovered(r, body)
+			c.recovered = append(c.recovered, recoveredOf(r, body))
 		}
 	}
 	c.recovered = append(c.recovered, again...)
@@ -230,13 +228,9 @@ func (c *Control) publishOwnAgain(ctx context.Context, d ownRecord) *Recovered {
 		var done Receipt
 		done, err = c.Publish(ctx, Draft{Kind: r.Kind, By: r.By, Approved: r.Approved, Refused: r.Refused, ChangeSetID: r.ChangeSetID, Reason: r.Reason, Body: d.body})
 		if err == nil {
-			one := &Recovered{Record: *r}
+			one := recoveredOf(r, d.body)
 			one.Record.Version, one.Record.Time = done.Version, done.Time
-			if r.Kind == journal.RecordChanges {
-				set, changes, _ := journal.DecodeChanges(r, d.body) // it was decoded when it was published
-				one.ChangeSet, one.Count = set, len(changes)
-			}
-			return one
+			return &one
 		}
 	case journal.RecordSnapshot:
 		if r.Snapshot.Changes != nil {

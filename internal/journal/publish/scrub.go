@@ -260,8 +260,8 @@ func (c *Control) repair(ctx context.Context) (Receipt, error) {
 }
 
 // Damaged returns an error that wraps ErrDamaged while nothing may be published, or nil. It does not block.
-func (c *Control) Damaged() error {
-	d := c.damage.Load()
+func (p *publisher) Damaged() error {
+	d := p.damage.Load()
 	if d == nil {
 		return nil
 	}

@@ -33,7 +33,7 @@ const objectRetention = time.Hour
 
 // removeOldObjects removes the objects of old snapshots. Change sets are kept, because they are part of the journal.
 func (p *publisher) removeOldObjects(ctx context.Context) {
-	newest, err := newOwnSource(p.stream).Newest(ctx)
+	newest, err := p.source.Newest(ctx)
 	if err != nil {
 		return
 	}
@@ -77,7 +77,7 @@ type SnapshotDraft struct {
 // PublishSnapshot writes a snapshot, stores it as an object and announces it. If it returns nil, the snapshot is durable; Follower.Wait waits until it is in
 // force here.
 func (p *publisher) PublishSnapshot(ctx context.Context, l SnapshotDraft) (Receipt, error) {
-	if err := p.damaged(); err != nil && !l.repairs {
+	if err := p.Damaged(); err != nil && !l.repairs {
 		return Receipt{}, err
 	}
 	p.snapshots.Lock()
