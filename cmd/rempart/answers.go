@@ -127,9 +127,14 @@ func (s *server) status() local.Status {
 	return st
 }
 
-// files returns the files of settings that are loaded again when they change, except the feeds file.
+// ownFiles returns the files of settings that the server itself loads again when they change.
+func (s *server) ownFiles() reload.Files {
+	return slices.Concat(s.public.Files(), s.cookies.Files(), s.continues.Files())
+}
+
+// files returns ownFiles and the files that parts of the server load again, except the feeds file.
 func (s *server) files() reload.Files {
-	all := slices.Concat(reload.Files{reload.GuardFiles{Loader: s.lists.Guards()}}, s.public.Files(), s.cookies.Files(), s.continues.Files())
+	all := append(s.ownFiles(), reload.GuardFiles{Loader: s.lists.Guards()})
 	if s.secure != nil {
 		all = append(all, s.secure.Files()...)
 	}

@@ -261,12 +261,10 @@ func (s *server) startSet(ctx context.Context, beside *errgroup.Group) error {
 	}
 	beside.Go(func() error { return s.lists.Run(ctx) })
 	beside.Go(func() error { return s.clients.Run(ctx) })
-	beside.Go(func() error { return s.cookies.Run(ctx) })
-	beside.Go(func() error { return s.public.Files().Run(ctx) })
+	beside.Go(func() error { return s.ownFiles().Run(ctx) })
 	if s.statistics != nil {
 		beside.Go(func() error { return s.statistics.Run(ctx) })
 	}
-	beside.Go(func() error { return s.continues.Run(ctx) })
 	beside.Go(func() error { return s.watchNetwork(ctx) })
 	if s.control != nil {
 		beside.Go(func() error { return s.control.run(ctx) })
@@ -355,9 +353,7 @@ func (s *server) reloads(ctx context.Context, hangup <-chan os.Signal) error {
 			return nil
 		}
 		s.feeds.Reload()
-		s.cookies.Reload()
-		s.public.Files().Reload()
-		s.continues.Reload()
+		s.ownFiles().Reload()
 		look()
 		s.forward.Refresh()
 		if s.secure != nil {

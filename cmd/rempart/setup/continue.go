@@ -1,7 +1,6 @@
 package setup
 
 import (
-	"context"
 	"log/slog"
 	"strings"
 	"time"
@@ -59,9 +58,3 @@ func (n *Continue) Links(mayContinue func(name []byte) bool) *onward.Links {
 
 // Files returns the file of the secrets, if there is one.
 func (n *Continue) Files() reload.Files { return n.keys.Files() }
-
-// Reload reads the secrets again.
-func (n *Continue) Reload() { n.keys.Reload() }
-
-// Run reloads the secrets whenever their file changes, until ctx ends.
-func (n *Continue) Run(ctx context.Context) error { return n.keys.Run(ctx) }

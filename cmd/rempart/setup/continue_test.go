@@ -18,7 +18,7 @@ func TestContinue(t *testing.T) {
 	c := &config.Config{}
 	c.Probe, c.Continue = "probe.rempart.internal", time.Hour
 	off, err := NewContinue(c, log)
-	if err != nil || !off.Grants().Blocks.IsZero() || off.Links(nil) != nil || off.Run(t.Context()) != nil {
+	if err != nil || !off.Grants().Blocks.IsZero() || off.Links(nil) != nil || off.Files().Run(t.Context()) != nil {
 		t.Fatalf("without settings: %+v, %v", off, err)
 	}
 	c.ContinueCategories, c.ContinueOrders = config.List{"scam", "phishing"}, 7*24*time.Hour
@@ -45,7 +45,7 @@ func TestContinue(t *testing.T) {
 	}
 	before := shared.Grants().Secrets()
 	writeFile(t, c.ContinueKeyFile, "445536bcd2513298075a5d379663c962\n")
-	if shared.Reload(); shared.Grants().Secrets() == before {
+	if shared.Files().Reload(); shared.Grants().Secrets() == before {
 		t.Error("the changed file does not apply")
 	}
 	c.ContinueCategories = config.List{"scam", "fraud"}

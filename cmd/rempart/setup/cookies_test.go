@@ -20,10 +20,10 @@ func TestCookieSecrets(t *testing.T) {
 	var out bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&out, nil))
 	random, err := NewCookies(c, secret.Random(), log)
-	if err != nil || random.Secrets() == nil || random.Run(t.Context()) != nil {
+	if err != nil || random.Secrets() == nil || random.Files().Run(t.Context()) != nil {
 		t.Fatalf("without a file: %v", err)
 	}
-	random.Reload()
+	random.Files().Reload()
 	c.CookieSecrets = path
 	if _, err := NewCookies(c, secret.Random(), log); err == nil || !strings.Contains(err.Error(), "REMPART_COOKIE_SECRETS") {
 		t.Errorf("a missing file: %v", err)
@@ -35,12 +35,12 @@ func TestCookieSecrets(t *testing.T) {
 	}
 	before := cookies.Secrets()
 	writeFile(t, path, second+"\n"+first+"\n")
-	if cookies.Reload(); cookies.Secrets() == before {
+	if cookies.Files().Reload(); cookies.Secrets() == before {
 		t.Error("the changed file does not apply")
 	}
 	before = cookies.Secrets()
 	writeFile(t, path, second+"\n"+first[1:]+"\n")
-	if cookies.Reload(); cookies.Secrets() != before {
+	if cookies.Files().Reload(); cookies.Secrets() != before {
 		t.Error("a file that cannot be used applies")
 	}
 	if said := out.String(); !strings.Contains(said, "line 2 is not a secret") || strings.Contains(said, first[1:]) || strings.Contains(said, second) {

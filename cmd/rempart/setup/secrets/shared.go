@@ -1,7 +1,6 @@
 package secrets
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 
@@ -9,8 +8,8 @@ import (
 	"rempart/internal/durable"
 )
 
-// Shared are secrets that several servers share by a file, which is loaded again when it changes; without a file, a random one of this process. Its methods
-// are safe for concurrent use.
+// Shared are secrets that several servers share by a file; without a file, a random one of this process. Whoever runs the values of Files loads a changed file again.
+// Its methods are safe for concurrent use.
 type Shared[T any] struct {
 	file   *reload.Value[T] // nil without a file
 	random T
@@ -48,25 +47,10 @@ func (s *Shared[T]) Secrets() T {
 	return s.file.Get()
 }
 
-// Reload reads the file again.
-func (s *Shared[T]) Reload() {
-	if s.file != nil {
-		s.file.Reload()
-	}
-}
-
 // Files returns the file of the secrets; nil if no file is configured.
 func (s *Shared[T]) Files() reload.Files {
 	if s.file == nil {
 		return nil
 	}
 	return reload.Files{s.file}
-}
-
-// Run reloads whenever the file changes, until ctx ends.
-func (s *Shared[T]) Run(ctx context.Context) error {
-	if s.file == nil {
-		return nil
-	}
-	return s.file.Run(ctx)
 }
