@@ -24,7 +24,7 @@ const tempSuffix = ".rempart-tmp"
 // The writer given to write is buffered and must not be used after write returns. The file is
 // readable by its owner only.
 func WriteFile(path string, write func(io.Writer) error) error {
-	return writeFile(path, 0o600, write)
+	return writeFile(path, privateMode, write)
 }
 
 // WriteMode writes a file as WriteBytes does, but with the permissions mode, whatever the umask is. The file never exists under its name with other permissions.
@@ -62,7 +62,7 @@ func writeFile(path string, mode fs.FileMode, write func(io.Writer) error) (err 
 	if err := buf.Flush(); err != nil {
 		return err
 	}
-	if mode != 0o600 { // that of CreateTemp
+	if mode != privateMode {
 		if err := f.Chmod(mode); err != nil {
 			return err
 		}
@@ -80,18 +80,16 @@ func writeFile(path string, mode fs.FileMode, write func(io.Writer) error) (err 
 	return syncDir(dir)
 }
 
+// privateMode is the mode of the files that os.CreateTemp makes.
+const privateMode fs.FileMode = 0o600
+
 // CreateTemp creates a temporary file in dir, named after name and readable by its owner only. The caller closes and removes it; after a crash, Clean does.
 func CreateTemp(dir, name string) (*os.File, error) {
-	return os.CreateTemp(dir, "."+name+".*"+tempSuffix) // mode 0600
+	return os.CreateTemp(dir, "."+name+".*"+tempSuffix)
 }
 
 // WriteBytes is WriteFile with data.
-func WriteBytes(path string, data []byte) error {
-	return WriteFile(path, func(w io.Writer) error {
-		_, err := w.Write(data)
-		return err
-	})
-}
+func WriteBytes(path string, data []byte) error { return WriteMode(path, data, privateMode) }
 
 // Rename renames a file that WriteFile wrote over another of the same folder, and syncs the folder.
 func Rename(from, to string) error {

@@ -41,11 +41,11 @@ func OpenKeys(dir string) (k *Keys, created bool, err error) {
 	return k, true, nil
 }
 
-// OpenExistingKeys opens the keys in dir, and returns an error if there are none.
+// OpenExistingKeys opens the keys in dir. It creates none: with a typing error in the setting, servers would trust keys that control does not use.
 func OpenExistingKeys(dir string) (*Keys, error) {
 	k := &Keys{dir}
 	if _, err := os.Stat(k.path(ringFile)); err != nil {
-		return nil, fmt.Errorf("no keys were created yet: %w", err)
+		return nil, fmt.Errorf("there are no keys in %s (%w): set REMPART_KEYS to control's folder of keys, or make keys with \"rempart keys init\"", dir, err)
 	}
 	return k, nil
 }

@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -23,64 +24,39 @@ func (o *oneSocket) Keep(name string, _ syscall.Conn) { o.kept = append(o.kept, 
 
 func (o *oneSocket) Release(func(string) bool) bool { return false }
 
+// fileOf returns a copy of the descriptor of a socket that was opened, and closes the socket.
+func fileOf[S interface {
+	io.Closer
+	File() (*os.File, error)
+}](socket S, err error) (*os.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer socket.Close()
+	return socket.File()
+}
+
+func unixAddr(t *testing.T, network string) *net.UnixAddr {
+	return &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s"), Net: network}
+}
+
 // TestDescriptorOfWrongKindIsReplaced checks that a descriptor that is no socket of the expected kind is removed from those that outlive the process, and that a new
 // socket is opened.
 func TestDescriptorOfWrongKindIsReplaced(t *testing.T) {
+	here, elsewhere := net.IPv4(127, 0, 0, 1), net.IPv4(127, 0, 0, 2)
+	peer, err := net.ListenTCP("tcp", &net.TCPAddr{IP: here})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
 	files := map[string]func() (*os.File, error){
-		"a file": func() (*os.File, error) { return os.Create(filepath.Join(t.TempDir(), "file")) },
-		"a TCP socket at another address": func() (*os.File, error) {
-			l, err := net.Listen("tcp", "127.0.0.2:0")
-			if err != nil {
-				return nil, err
-			}
-			defer l.Close()
-			return l.(*net.TCPListener).File()
-		},
-		"a UDP socket at another address": func() (*os.File, error) {
-			c, err := net.ListenPacket("udp", "127.0.0.2:0")
-			if err != nil {
-				return nil, err
-			}
-			defer c.Close()
-			return c.(*net.UDPConn).File()
-		},
-		"a TCP connection": func() (*os.File, error) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				return nil, err
-			}
-			defer l.Close()
-			c, err := net.Dial("tcp", l.Addr().String())
-			if err != nil {
-				return nil, err
-			}
-			defer c.Close()
-			return c.(*net.TCPConn).File()
-		},
-		"a UDP socket of one peer": func() (*os.File, error) {
-			c, err := net.Dial("udp", "127.0.0.1:53")
-			if err != nil {
-				return nil, err
-			}
-			defer c.Close()
-			return c.(*net.UDPConn).File()
-		},
-		"a Unix datagram socket": func() (*os.File, error) {
-			c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s"), Net: "unixgram"})
-			if err != nil {
-				return nil, err
-			}
-			defer c.Close()
-			return c.File()
-		},
-		"a Unix listener": func() (*os.File, error) {
-			l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
-			if err != nil {
-				return nil, err
-			}
-			defer l.Close()
-			return l.(*net.UnixListener).File()
-		},
+		"a file":                          func() (*os.File, error) { return os.Create(filepath.Join(t.TempDir(), "file")) },
+		"a TCP socket at another address": func() (*os.File, error) { return fileOf(net.ListenTCP("tcp", &net.TCPAddr{IP: elsewhere})) },
+		"a UDP socket at another address": func() (*os.File, error) { return fileOf(net.ListenUDP("udp", &net.UDPAddr{IP: elsewhere})) },
+		"a TCP connection":                func() (*os.File, error) { return fileOf(net.DialTCP("tcp", nil, peer.Addr().(*net.TCPAddr))) },
+		"a UDP socket of one peer":        func() (*os.File, error) { return fileOf(net.DialUDP("udp", nil, &net.UDPAddr{IP: here, Port: 53})) },
+		"a Unix datagram socket":          func() (*os.File, error) { return fileOf(net.ListenUnixgram("unixgram", unixAddr(t, "unixgram"))) },
+		"a Unix listener":                 func() (*os.File, error) { return fileOf(net.ListenUnix("unix", unixAddr(t, "unix"))) },
 	}
 	addr := netip.MustParseAddrPort("127.0.0.1:0")
 	for kind, open := range files {

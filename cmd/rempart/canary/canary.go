@@ -35,7 +35,8 @@ server does; give it a data folder (REMPART_DATA_DIR) and a name (REMPART_NODE) 
 
 Metrics are served on REMPART_METRICS_LISTEN. Wrong answers are logged. deploy/canary.toml is an example of the file.
 
-Exit code with --once: 0 if all is well; 1 if an answer was wrong or missing, if servers disagreed, if there was no name to ask for, or if the version of a server was old or could not be read; 2 on an error.`,
+Exit code with --once: 0 if all is well; 1 if an answer was wrong or missing, if servers disagreed, if there was no name to ask for, or if the version of a server was
+old or could not be read; 2 on an error.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := config.Load()
 			if err != nil {

@@ -67,7 +67,7 @@ func newTally(askers []asker) *tally {
 func (t *tally) add(a *asker, n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.all[series{a.node, a.transport}] += n
+	t.all[a.series] += n
 }
 
 func (t *tally) sum() (n int) {
@@ -79,15 +79,15 @@ func (t *tally) sum() (n int) {
 
 // asker asks one node over one transport.
 type asker struct {
-	node, transport string
-	over            *transport.Transport
+	series
+	over *transport.Transport
 }
 
 // newAskers returns the askers of all nodes. They end with ctx. roots are the authorities of certificates; nil: the system's.
 func newAskers(ctx context.Context, nodes []node, roots *x509.CertPool) (all []asker) {
 	for _, n := range nodes {
 		for _, e := range n.endpoints {
-			all = append(all, asker{n.name, e.Protocol.String(), transport.New(transport.Config{
+			all = append(all, asker{series{n.name, e.Protocol.String()}, transport.New(transport.Config{
 				Endpoint: e, RootCAs: roots, Context: ctx, Foreign: new(atomic.Uint64),
 				Start: func(f func()) bool { go f(); return true },
 				Spend: func(bool) bool { return true },
@@ -196,16 +196,15 @@ func (r *runner) askAll(ctx context.Context, a *asker, questions []question, sai
 			return bad, ctx.Err()
 		}
 		r.results.note(a, q, v, took)
-		want := q.want()
-		if v != want {
+		switch want := q.want(); v {
+		case want:
+		case none:
 			bad++
-		}
-		if v == none {
 			silent++
 			r.log.Warn("a node does not answer, or answers with an error", "node", a.node, "transport", a.transport, "name", wire.Text(q.name), "error", err)
 			continue
-		}
-		if v != want {
+		default:
+			bad++
 			r.log.Warn("a node gives a wrong answer", "node", a.node, "transport", a.transport, "name", wire.Text(q.name), "want", want, "got", v)
 		}
 		silent = 0

@@ -83,7 +83,7 @@ func TestNothingToAskIsAnError(t *testing.T) {
 // TestEndpointsOfOneTransportAreSummed checks that a dead endpoint is seen in the metrics although the node answers at another endpoint of the same transport.
 func TestEndpointsOfOneTransportAreSummed(t *testing.T) {
 	wrong := newTally(nil)
-	dead, well := &asker{node: "n", transport: "udp"}, &asker{node: "n", transport: "udp"}
+	dead, well := &asker{series: series{"n", "udp"}}, &asker{series: series{"n", "udp"}}
 	wrong.add(dead, 11)
 	wrong.add(well, 0)
 	registry := prometheus.NewRegistry()

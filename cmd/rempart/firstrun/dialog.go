@@ -2,6 +2,7 @@ package firstrun
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -28,24 +29,23 @@ func (d *dialog) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n
 
 // ask asks for a text until accept returns no error. An empty answer is the default.
 func (d *dialog) ask(question, by string, accept func(string) error) (string, error) {
+	if d.in == nil {
+		err := accept(by)
+		if err == nil {
+			d.say("%s: %s", question, by)
+		}
+		return by, err
+	}
 	for {
-		answer := by
-		if d.in != nil {
-			fmt.Fprintf(d.out, "%s [%s]: ", question, by)
-			if !d.in.Scan() {
-				fmt.Fprintln(d.out)
-				return "", errors.Join(errEnded, d.in.Err())
-			}
-			if text := strings.TrimSpace(d.in.Text()); text != "" {
-				answer = text
-			}
+		fmt.Fprintf(d.out, "%s [%s]: ", question, by)
+		if !d.in.Scan() {
+			fmt.Fprintln(d.out)
+			return "", errors.Join(errEnded, d.in.Err())
 		}
+		answer := cmp.Or(strings.TrimSpace(d.in.Text()), by)
 		err := accept(answer)
-		if d.in == nil && err == nil {
-			d.say("%s: %s", question, answer)
-		}
-		if err == nil || d.in == nil {
-			return answer, err
+		if err == nil {
+			return answer, nil
 		}
 		d.say("  %v", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -27,17 +26,13 @@ changed key ring at SIGHUP.`,
 	return cli.WithCommands(cmd, keysInitCommand(), keysListCommand(), keysNewCommand(), keysGrantCommand(), keysRevokeCommand(), keysRotateCommand(), keysThresholdCommand())
 }
 
-// openKeys opens the keys in the folder of REMPART_KEYS. It creates none: after a typing error in the setting, servers would trust keys that control does not use.
+// openKeys opens the keys in the folder of REMPART_KEYS.
 func openKeys() (*signing.Keys, error) {
 	folder, err := config.KeysFolder()
 	if err != nil {
 		return nil, err
 	}
-	k, err := signing.OpenExistingKeys(folder)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("there are no keys in %s: set REMPART_KEYS to control's folder of keys, or make keys with \"rempart keys init\"", folder)
-	}
-	return k, err
+	return signing.OpenExistingKeys(folder)
 }
 
 func keysInitCommand() *cobra.Command {
